@@ -6,6 +6,7 @@ Not decided here: what is answered, who may connect, and how many (webserver, is
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
@@ -123,6 +124,7 @@ def _is_over(connection: h11.Connection) -> bool:
 def _answer(connection: h11.Connection, request: h11.Request | Page, page: Page, *, lasts: bool) -> bytes:
     about_body = [("content-type", page.content_type), ("content-length", str(len(page.body)))]
     headers = [
+        ("date", formatdate(usegmt=True)),
         *([] if page.status is HTTPStatus.NOT_MODIFIED else about_body),
         *page.headers,
         *([] if lasts else [("connection", "close")]),

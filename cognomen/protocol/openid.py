@@ -44,6 +44,8 @@ def check_issuer_url(url: str) -> SplitResult:
         host_and_port(address)
     except ValueError as e:
         raise ValueError(f"expected a host, and a port if it is not {_HTTPS}, after https://, found {url!r}") from e
+    if parts.port == 0:
+        raise ValueError(f"expected a port from 1 to 65535, or none, found {url!r}")
     if parts.netloc != parts.netloc.lower() or parts.netloc.endswith((f":{_HTTPS}", ".")):
         raise ValueError(f"expected a host in lower case without :{_HTTPS} and without a dot at its end, found {url!r}")
     if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):

@@ -77,7 +77,7 @@ def listen_for_relying_parties(config: IssuerConfig) -> socket.socket | None:
     except OSError as e:
         raise Refused(
             Kind.UNAVAILABLE,
-            f"web_address: cannot bind {config.web_address}: {(e.strerror or str(e)).lower()}",
+            f"web_address: cannot bind {config.web_address}: {(e.strerror or str(e)).partition(' (while')[0].lower()}",
             hint="name another web_address",
         ) from e
 
@@ -145,6 +145,7 @@ class ServeRelyingParties:
         )
         self._words = 0
         self._told: tuple[str, ...] = ()
+        self._unread = ""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -258,10 +259,17 @@ class ServeRelyingParties:
 
     def _tell_of_certificate(self, word: Word) -> None:
         troubles = self._around.troubles
+        hint = _STILL_SERVED if word.served else _NONE_SERVED
         if word.unread:
-            troubles.note_lasting(_UNREAD, word.unread, hint=_STILL_SERVED if word.served else _NONE_SERVED)
+            troubles.note_lasting(_UNREAD, word.unread, hint=hint)
         else:
             troubles.over(_UNREAD)
+        if word.unread != self._unread:
+            self._unread = word.unread
+            if word.unread:
+                log.warning("certificate for relying parties not read", reason=word.unread, hint=hint)
+            else:
+                log.info("certificate for relying parties read again")
         faults = tuple(_faults(word.served, self._config, self._around.clock.now()))
         if faults:
             troubles.note_lasting(_UNFIT, "; ".join(faults), hint=_UNFIT_HINT)

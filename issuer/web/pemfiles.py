@@ -14,6 +14,8 @@ from cognomen.protocol.errors import Kind, Refused
 __all__ = ["check_regular", "own_certificate", "pem_files", "read_chain", "tls_context"]
 
 _MAX_PEM_BYTES = 64 * 1024
+_PRIVATE_KEY = b"PRIVATE KEY-----"
+_OTHERS = 0o077
 _OF_ONE_PROCESS = ("/dev/", "/proc/")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -47,13 +49,20 @@ def read_chain(path: str) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        Refused: INVALID when it is no regular file, or too large.
+        Refused: INVALID when it is no regular file, too large, or has a private key that others may read.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
-        check_regular(Path(path), os.fstat(file.fileno()))
+        found = os.fstat(file.fileno())
+        check_regular(Path(path), found)
         data = file.read(_MAX_PEM_BYTES + 1)
     if len(data) > _MAX_PEM_BYTES:
         raise Refused(Kind.INVALID, f"{path}: expected at most {_MAX_PEM_BYTES} bytes, found more")
+    if _PRIVATE_KEY in data and stat.S_IMODE(found.st_mode) & _OTHERS:
+        raise Refused(
+            Kind.INVALID,
+            f"{path}: expected certificates alone, found a private key that others may read",
+            hint=f"put only the certificates into it; or: chmod go= {path}",
+        )
     return data
 
 

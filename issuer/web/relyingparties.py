@@ -13,10 +13,13 @@ import contextlib
 import ctypes
 import errno
 import logging
+import os
+import re
 import signal
 import socket
 import ssl
 import sys
+import threading
 from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from functools import partial
@@ -52,8 +55,10 @@ _IDLE_SECONDS = 20.0
 _CONNECTIONS = 512
 _PER_ADDRESS = 64
 _TELL_SECONDS = 1.0
+_READ_SECONDS = 2.0
 _REST_SECONDS = 0.1
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # prctl(2)
+_PORT = re.compile(r":[0-9]*$")
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -226,9 +231,10 @@ def _page(request: h11.Request, site: Site) -> Page:
     schemes = {value.lower() for name, value in request.headers if name == b"x-forwarded-proto"}
     if site.behind_proxy and schemes != {b"https"}:  # one of two may be the client's own
         return Page(status=HTTPStatus.FORBIDDEN, body=b"forbidden: expected X-Forwarded-Proto: https\n")
-    if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
+    host, path = _target(request.target.decode("latin-1"), headers.get(b"host", b"").decode("latin-1"))
+    if host != site.host:
         return fault(HTTPStatus.MISDIRECTED_REQUEST)
-    document = site.documents.get(_path_of(request.target.decode("latin-1")))
+    document = site.documents.get(path)
     if document is None:
         return fault(HTTPStatus.NOT_FOUND)
     caching = (("cache-control", f"public, max-age={site.max_age}"), ("etag", document.etag))
@@ -242,15 +248,20 @@ def _page(request: h11.Request, site: Site) -> Page:
     )
 
 
-def _path_of(target: str) -> str:
-    """The path of a request's target, which may also be a whole URL (RFC 9112, section 3.2.2); without the query."""
+def _target(target: str, host: str) -> tuple[str, str]:
+    """The host and the path that a request means: a target that is a whole URL counts, whatever its Host is (RFC 9112, section 3.2.2)."""
     if target.lower().startswith(("http://", "https://")):
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    return target.partition("?")[0]
+        host, _, path = target.partition("://")[2].partition("/")
+        target = f"/{path}"
+    bare = host.removesuffix(":443")
+    return (host if _PORT.search(bare) else bare).lower(), target.partition("?")[0]
 
 
 class _Certificate:
-    """The certificate of the listener, as it is in its files; while they are half-written, the one before."""
+    """The certificate of the listener, as it is in its files; while they are half-written or cannot be read, the one before.
+
+    A thread reads them: a file system may never answer, and what was read from it before is served meanwhile.
+    """
 
     def __init__(self, certificate: str, key: str) -> None:
         self._files = (certificate, key)
@@ -260,7 +271,7 @@ class _Certificate:
         self.served = b""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
-        self.look()
+        self._looking: asyncio.Event | None = None
 
     def _choose(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
@@ -270,8 +281,20 @@ class _Certificate:
         connection.context = self._now
         return None
 
-    def look(self) -> None:
-        """Read the files if they have changed, or who may read them, since they were last read well."""
+    async def look(self) -> None:
+        """Read the files if they have changed, or who may read them, since they were last read well; for a moment at most."""
+        if self._looking is None:
+            loop, self._looking = asyncio.get_running_loop(), asyncio.Event()
+            threading.Thread(target=self._look, args=(loop, self._looking), name="certificate", daemon=True).start()
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                await self._looking.wait()
+        except TimeoutError:
+            self.unread = "the file system does not answer"
+        else:
+            self._looking = None
+
+    def _look(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         try:
             seen = [_state(Path(one)) for one in self._files]
             if seen != self._seen:
@@ -284,6 +307,9 @@ class _Certificate:
             self.unread = (getattr(e, "reason", None) or e.strerror or str(e)).lower()
         except Refused as e:
             self.unread = e.detail
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(ended.set)
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -294,6 +320,8 @@ def _state(path: Path) -> tuple[int, ...]:
 
 async def _serve(listener: socket.socket, own: asyncio.StreamReader, issuer: asyncio.WriteTransport) -> None:
     server = _Server(msgspec.json.decode(await own.readline(), type=Site))
+    if server.tls is not None:
+        await server.tls.look()
     async with asyncio.TaskGroup() as tasks:
         helpers = [tasks.create_task(server.accept(listener)), tasks.create_task(_tell(server, issuer))]
         while line := await own.readline():
@@ -306,7 +334,7 @@ async def _tell(server: _Server, issuer: asyncio.WriteTransport) -> NoReturn:
     clock, told, told_at = SystemClock(), None, 0.0
     while True:
         if server.tls is not None:
-            server.tls.look()
+            await server.tls.look()
         if (
             not issuer.get_write_buffer_size()
         ):  # else the issuer has stopped reading, and relying parties must not wait for it
@@ -327,13 +355,16 @@ async def _main() -> None:
 
 
 def _restrict_ourselves() -> None:
-    """End with the issuer, and take no privilege from a program that we would start.
+    """End with the issuer, take no privilege from a program that we would start, and hold nothing open that is not ours.
 
     If the issuer were killed while this process is stopped, this process would otherwise keep the address from the next issuer.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    listener = int(sys.argv[1])
+    os.closerange(3, listener)  # what the issuer was started with may be anything
+    os.closerange(listener + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 if __name__ == "__main__":

@@ -161,12 +161,13 @@ async def test_a_process_that_ended_is_replaced_and_the_trouble_is_over() -> Non
 
 @contextmanager
 def alone(
-    *, output: int = subprocess.PIPE, errors: int | None = None, certificate: str = ""
+    *, output: int = subprocess.PIPE, errors: int | None = None, certificate: str = "", more: tuple[int, ...] = ()
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """That process with nobody but the test; and its port.
 
     Args:
         certificate: the PEM file of both its certificate and its key; empty: no TLS.
+        more: descriptors that it inherits.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
@@ -174,7 +175,7 @@ def alone(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=errors,
-            pass_fds=(listener.fileno(),),
+            pass_fds=(listener.fileno(), *more),
         )
         try:
             assert process.stdin is not None
@@ -254,6 +255,14 @@ def test_it_has_only_what_it_needs_of_the_environment_and_can_gain_no_privilege(
         (process,) = answering(world.issuer.pid)
         assert b"PGPASSWORD" not in Path(f"/proc/{process}/environ").read_bytes()
         assert "NoNewPrivs:\t1\n" in Path(f"/proc/{process}/status").read_text()
+
+
+def test_what_is_open_where_it_was_started_is_not_open_there(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of whoever started the issuer")
+    with (tmp_path / "secret").open() as secret, alone(more=(secret.fileno(),)) as (process, port):
+        assert ask(port) == 200
+        found = [str(one.resolve()) for one in Path(f"/proc/{process.pid}/fd").iterdir()]
+    assert str(tmp_path / "secret") not in found
 
 
 def fill(pipe: int) -> None:

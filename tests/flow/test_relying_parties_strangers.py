@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import struct
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from bench.rig.webca import WebAuthority
 from cognomen.protocol.errors import Refused
 from issuer.web.pemfiles import pem_files, read_chain
+from tests.doubles.fuse import PROGRAM, fuse_of, why_not
 from tests.flow.published import Published
 from tests.flow.test_relying_parties_process import alone, answering, until_gone
 
@@ -154,6 +156,48 @@ def test_a_target_may_be_a_whole_url(target: bytes) -> None:
     own = _OWN.replace(b"/keys", target) + b"X-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
     with alone() as (_, port):
         assert said(port, own).split(b" ")[1] == b"200"
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"https://evil.example.org/keys", b"oidc.example.org"),
+        (b"/keys", b"oidc.example.org:443:443"),
+        (b"/keys", b"oidc.example.org:9617:443"),
+    ],
+)
+def test_the_host_is_that_of_a_whole_url_and_a_port_of_https_counts_once(target: bytes, host: bytes) -> None:
+    request = b"GET %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n" % (target, host)
+    with alone() as (_, port):
+        assert said(port, request).split(b" ")[1] == b"421"
+        good = said(port, request.replace(target, b"https://oidc.example.org:443/keys"))
+    assert good.split(b" ")[1] == b"200"
+    date = next(line for line in good.split(b"\r\n") if line.lower().startswith(b"date: "))
+    assert parsedate_to_datetime(date[6:].decode()).tzinfo is not None
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_file_system_that_does_not_answer_leaves_the_certificate_of_before(tmp_path: Path) -> None:
+    world, mount = Published(tmp_path), tmp_path / "mount"
+    mount.mkdir()
+    with world.issuer, fuse_of(world.identity, mount) as fuse:
+        assert world.ask("/keys")[0] == 200
+        fuse.freeze()
+        (tmp_path / "link").symlink_to(mount / PROGRAM)
+        (tmp_path / "link").rename(world.identity)
+        while "the file system does not answer" not in world.until_told("certificate of web_address"):
+            pass  # pytest's timeout ends it
+        assert world.ask("/keys")[0] == 200
+    assert "certificate for relying parties not read" in (tmp_path / "issuer.log").read_text()
+
+
+def test_a_private_key_among_certificates_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    identity = WebAuthority(tmp_path).identity
+    identity.chmod(0o600)
+    assert b"PRIVATE KEY" in read_chain(str(identity))
+    identity.chmod(0o644)
+    with pytest.raises(Refused, match="expected certificates alone, found a private key that others may read"):
+        read_chain(str(identity))
 
 
 def test_a_certificate_file_is_not_read_without_end(tmp_path: Path) -> None:

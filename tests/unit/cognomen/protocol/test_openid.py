@@ -50,6 +50,7 @@ def test_an_https_url_is_an_issuer(url: str) -> None:
         ("https://user:secret@oidc.example.org", "a host"),
         ("https://oidc.example.org:", "a host"),
         ("https://oidc.example.org:65536", "a host"),
+        ("https://oidc.example.org:0", "a port from 1"),
         ("https://oidc.example.org:1:2", "a host"),
         ("https://a b", "a host"),
         ("https://2001:db8::7", "a host"),
