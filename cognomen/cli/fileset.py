@@ -23,7 +23,7 @@ from cognomen.process.ownpath import listed, own_directory, sync
 from cognomen.process.wholefile import replace_file
 from cognomen.protocol.errors import FileRefused, Kind, Refused
 
-__all__ = ["Hold", "add_to_set", "check_set", "write_set"]
+__all__ = ["Hold", "add_to_set", "check_set", "remove_set", "write_set"]
 
 _CURRENT, _LOCK, _WATCH = "..data", "..lock", "..watch"
 _GENERATION = re.compile(r"\.\.[0-9a-f]{16}")
@@ -95,9 +95,10 @@ def write_set(
 
     Raises:
         Refused: INVALID when somebody else may write the directory or one above; CONFLICT while another watch holds it; UNAVAILABLE
-            when the files cannot be written. The old files then stay.
+            when the files cannot be written, or a directory has the name of one. The old files then stay.
     """
     with _one_writer(directory, shared=shared, hold=hold) as here:
+        _check_names(directory, here, [*private, *public])
         before = _names(here)
         generation, inside = _new_generation(here)
         try:
@@ -111,6 +112,16 @@ def write_set(
         _link(here, _CURRENT, generation)
         _link_files(here, [*private, *public])
     return sorted(before - {*private, *public})
+
+
+def remove_set(directory: Path, *, shared: bool = False, hold: Hold | None = None) -> None:
+    """Remove the set of files, which needs no space.
+
+    Raises:
+        Refused: as write_set.
+    """
+    with _one_writer(directory, shared=shared, hold=hold) as here, contextlib.suppress(FileNotFoundError):
+        os.unlink(_CURRENT, dir_fd=here)  # what it led to goes with the leftovers
 
 
 def add_to_set(directory: Path, name: str, data: bytes, *, shared: bool = False, hold: Hold | None = None) -> None:
@@ -325,6 +336,18 @@ def _target(here: int, name: str) -> str | None:
         return os.readlink(name, dir_fd=here)
     except OSError:
         return None
+
+
+def _check_names(directory: Path, here: int, names: list[str]) -> None:
+    """Refuse a name that a link cannot replace, before anything is replaced."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.lstat(name, dir_fd=here).st_mode):
+                raise FileRefused(
+                    Kind.UNAVAILABLE,
+                    f"file {directory / name}: is a directory",
+                    hint="name another file or directory, or remove that one",
+                )
 
 
 def _link_files(here: int, names: list[str]) -> None:

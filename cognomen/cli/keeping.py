@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from cognomen.cli.fileset import Hold, add_to_set, check_set, write_set
+from cognomen.cli.fileset import Hold, add_to_set, check_set, remove_set, write_set
 from cognomen.cli.hook import run_hook
 from cognomen.cli.output import warn
 from cognomen.process.standardstreams import LostOutputError
@@ -127,6 +127,8 @@ class Keeper:
     def deny(self, why: str, files: Files | None = None) -> None:
         """Mark the files of an identity that was taken away, or remove them, as --when-denied says, and run the command once.
 
+        The command runs also if the mark cannot be written, which is tried again. Files are removed first: that needs no space.
+
         Args:
             why: the text of the mark.
             files: what to write beside the mark; None: keep what is there.
@@ -137,13 +139,16 @@ class Keeper:
 
         def write(directory: Path) -> None:
             if self._when_denied is WhenDenied.REMOVE:
+                remove_set(directory, shared=self._shared, hold=self._hold)
                 write_set(directory, {}, mark, shared=self._shared, hold=self._hold)
             elif files is None:
                 add_to_set(directory, _MARK, mark[_MARK], shared=self._shared, hold=self._hold)
             else:
                 write_set(directory, files[0], {**files[1], **mark}, shared=self._shared, hold=self._hold)
 
-        if self._write(write):
+        only_the_mark = self._is_denied and files is None
+        self._write(write)
+        if not only_the_mark:
             self._is_denied = True
             self._run("denied")
 

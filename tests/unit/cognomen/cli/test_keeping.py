@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.errors import Refused
 from tests.doubles.clock import FakeClock
 from tests.doubles.hints import typed
+from tests.flow.test_full_disk import fill
 
 
 def files(generation: str) -> Files:
@@ -141,16 +143,44 @@ def test_what_is_known_of_others_is_refreshed_beside_the_mark(tmp_path: Path) ->
     assert (kept.directory / "denied").exists()
 
 
-def test_a_mark_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+def test_a_mark_that_cannot_be_written_is_tried_again_and_the_command_does_not_wait_for_it(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     kept.keep("1")
     kept.spoil()
     kept.keeper.deny("no identity issued")
+    assert [line.split()[0] for line in kept.ran()] == ["issued", "denied"]
     kept.mend()
     kept.clock.advance(2)
     assert kept.keeper.is_due()
     kept.keeper.deny("no identity issued")
-    assert kept.ran() == ["issued cert key", "denied cert denied key"]
+    assert (kept.directory / "denied").exists()
+    assert len(kept.ran()) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a few megabytes needs root")
+def test_on_a_full_disk_the_files_of_a_denied_identity_are_removed_at_once(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=2m,mode=0755", "tmpfs", disk], check=False)
+    if made.returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        kept = Kept(disk, WhenDenied.REMOVE)
+        kept.keep("1")
+        fill(disk)
+        kept.keeper.deny("no identity issued")
+        assert not list(kept.directory.rglob("key"))
+    finally:
+        subprocess.run(["/bin/umount", "-l", disk], check=True)
+
+
+def test_a_directory_in_the_place_of_a_file_is_named_and_nothing_is_replaced(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, watch=False)
+    kept.keep("1")
+    (kept.directory / "other").mkdir()
+    with pytest.raises(Refused, match=f"file {kept.directory}/other: is a directory"):
+        kept.keeper.keep(({"key": b"key 2", "other": b""}, {}), lambda: None)
+    assert (kept.directory / "key").read_bytes() == b"key 1"
 
 
 def test_that_nothing_newer_came_before_the_end_is_told_once(
