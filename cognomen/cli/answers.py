@@ -3,9 +3,11 @@
 How to wait for a change: watching. What is done with an answer: keeping.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
+from cognomen.cli.heldtokens import HeldTokens
 from cognomen.cli.keeping import Keeper
 from cognomen.cli.reach import check_workload_api
 from cognomen.cli.watching import Absence, changes
@@ -16,7 +18,7 @@ from svid.wire.workload import X509Context
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 
-__all__ = ["bundle_sets", "checked_address", "x509_contexts"]
+__all__ = ["bundle_sets", "checked_address", "held_tokens", "x509_contexts"]
 
 
 def x509_contexts(
@@ -57,6 +59,16 @@ def bundle_sets(
         ):
             if not isinstance(found, WorkloadAPIError):  # what was trusted stays
                 yield _joined(*found)
+
+
+@contextmanager
+def held_tokens(address: str | None, *, watch: bool) -> Iterator[HeldTokens]:
+    """What is held of the tokens that are fetched; with `watch`, revocations reach them."""
+    if not watch:
+        yield HeldTokens()
+        return
+    with JWTSource(address, timeout=None) as source:
+        yield HeldTokens(source)
 
 
 def _absence(address: str | None) -> Absence:

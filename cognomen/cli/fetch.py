@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 from click.core import ParameterSource
 
-from cognomen.cli.answers import bundle_sets, checked_address, x509_contexts
+from cognomen.cli.answers import bundle_sets, checked_address, held_tokens, x509_contexts
 from cognomen.cli.bundleforms import NO_ISSUER
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
@@ -20,6 +20,7 @@ from cognomen.cli.output import Columns, View, print_json, print_table, same_col
 from cognomen.cli.signals import heed_signals
 from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
 from cognomen.cli.watching import Tokens, tokens
+from cognomen.cli.withheld import Withheld, asked_tokens
 from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -46,7 +47,6 @@ _WRITTEN = Columns(
     wide=("spiffe_id", "hint", "audiences", "expires_at", "file"),
 )
 _BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
-_ALL_AUDIENCES_FILE = "jwt_svid.token"
 _DIGEST_DIGITS = 32
 _MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what wholefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
@@ -210,8 +210,14 @@ def jwt(
 
     --write writes jwt_svid.token (mode 0600) for the first identity: one token for all
     --audience. --token writes one more file, for one audience, for programs that read their
-    token from a file. With --write, no token is printed. --watch fetches new tokens at half of
-    their life, and --exec runs each time.
+    token from a file. With --write, no token is printed. If the identity may not have one of
+    several tokens, the others are written, a warning says why, and the exit code is 1; --watch
+    continues, and asks again with the others.
+
+    --watch fetches new tokens at half of their life, and at once if a token is revoked or its
+    authority leaves the bundle; --exec runs each time. When the identity is taken away, the
+    files are marked at once or, with --when-denied remove, removed, and `revoke --wait` waits
+    for it.
 
     \b
     Examples:
@@ -219,21 +225,28 @@ def jwt(
       cognomen fetch jwt --watch --write /run/agent/tokens \\
         --token model=https://api.example.com --token cloud=sts.example.com
     """  # noqa: D301 - \b is click's mark
-    asked = _asked(audiences, named, directory)
+    asked = asked_tokens(audiences, named, directory)
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
     keeper, is_told = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied), False
-    with WorkloadAPIClient(checked_address(workload_address(socket), watch=watch)) as client:
+    withheld = Withheld()
+    with (
+        WorkloadAPIClient(address := checked_address(workload_address(socket), watch=watch)) as client,
+        held_tokens(address, watch=watch) as held,
+    ):
 
-        def found() -> Tokens:
-            tokens_now = {name: client.fetch_jwt_svids(whom, spiffe_id=wanted) for name, whom in asked.items()}
+        def fetched(whom: Sequence[str]) -> Sequence[JWTSVID]:
+            svids = client.fetch_jwt_svids(whom, spiffe_id=wanted)
             try:
-                return {name: _chosen(each, spiffe_id) for name, each in tokens_now.items()}
+                return _chosen(svids, spiffe_id)
             except Refused as e:
                 if not watch:
                     raise
                 raise WorkloadAPIError(e.detail, code="PERMISSION_DENIED") from e
 
-        for svids in tokens(found, is_due=keeper.is_due, at_rest=keeper.look) if watch else [found()]:
+        def found() -> Tokens:
+            return withheld.sift({name: partial(fetched, whom) for name, whom in asked.items()})
+
+        for svids in tokens(found, held, is_due=keeper.is_due, at_rest=keeper.look) if watch else [found()]:
             if isinstance(svids, WorkloadAPIError):
                 keeper.deny(str(svids))
                 continue
@@ -247,23 +260,7 @@ def jwt(
                 warn(f"the tokens have {NO_ISSUER}")
             until = min(one.expires_at for each in svids.values() for one in each)
             keeper.keep((files, {}), partial(_print_svids, shown, columns, output), until=until)
-        return keeper.code()
-
-
-def _asked(
-    audiences: tuple[str, ...], named: tuple[tuple[str, str], ...], directory: Path | None
-) -> Mapping[str, Sequence[str]]:
-    """Whom each file's token is for."""
-    if not audiences and not named:
-        raise click.UsageError("expected --audience or --token, found neither")
-    if named and directory is None:
-        raise click.UsageError("--token needs --write")
-    asked: dict[str, Sequence[str]] = {_ALL_AUDIENCES_FILE: audiences} if audiences else {}
-    for name, audience in named:
-        if name in asked:
-            raise click.UsageError(f"--token: expected another file for each audience, found {name} twice")
-        asked[name] = (audience,)
-    return asked
+        return keeper.code() or withheld.code()
 
 
 @fetch.command()

@@ -17,6 +17,7 @@ from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_proc
 from cognomen.process.collector import collect_rarely
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
+from cognomen.protocol.audiences import GETS_NOTHING_FOR, MUST_LIST
 from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from cognomen.protocol.status import SENT_AWAY
@@ -67,6 +68,7 @@ _NO_IDENTITY = (
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 )
 _SENT_AWAY = "this concerns every program of this machine, whatever the entries are: tell the operator"
+_BY_WORDS = ((SENT_AWAY, _SENT_AWAY), (GETS_NOTHING_FOR, f"{MUST_LIST}; cognomen why shows which it lists"))
 _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
     "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
@@ -177,7 +179,7 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
             detail, (hint, code) = error.detail, _WORKLOAD_API.get(error.code, ("", _FAILED))
-            hint = error.hint or (_SENT_AWAY if SENT_AWAY in detail else hint)
+            hint = error.hint or next((one for words, one in _BY_WORDS if words in detail), hint)
         case AddressError():
             detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:

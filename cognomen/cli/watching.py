@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeAlias, TypeVar
 
+from cognomen.cli.heldtokens import HeldTokens
 from cognomen.cli.output import warn
 from cognomen.cli.reach import check_workload_api
 from cognomen.cli.signals import reap_orphans
@@ -152,15 +153,18 @@ def _is_news(found: _Found | WorkloadAPIError, seen: _Found | WorkloadAPIError |
 
 def tokens(
     fetch: Callable[[], Tokens],
+    held: HeldTokens,
     *,
     is_due: Callable[[], bool] = lambda: False,
     at_rest: Callable[[], None] = lambda: None,
 ) -> Iterator[Tokens | WorkloadAPIError]:
-    """Yield tokens now, and new ones at half of their life; if they cannot be fetched for now (WorkloadAPIError), wait.
+    """Yield tokens now, and new ones at half of their life or when verifiers refuse the old ones; if they cannot be fetched now, wait.
 
-    If there is no identity any more (PERMISSION_DENIED), that error is yielded.
+    If there is no identity any more (PERMISSION_DENIED), that error is yielded; and so is an error with that code if verifiers refuse
+    the old tokens and no new ones come.
 
     Args:
+        held: the tokens that the caller has stored, by the time it asks for the next value.
         is_due: whether to yield the last value once more.
         at_rest: called now and then while there is nothing to yield.
 
@@ -170,26 +174,49 @@ def tokens(
     waiting = Waiting()
     clock = SystemClock()
     is_denied = False
-    while True:
-        try:
-            found = fetch()
-        except WorkloadAPIError as e:
-            waiting.tell(e)
-            if e.code == _DENIED and (not is_denied or is_due()):
-                is_denied = True
-                yield e
-            _rest(_AGAIN)
-            at_rest()
-            continue
-        waiting.over()
-        is_denied = False
-        yield found
-        end = clock.monotonic() + refetch_in(list(chain(*found.values())), now=clock.now()).total_seconds()
-        while (left := end - clock.monotonic()) > 0:
-            _rest(timedelta(seconds=min(left, _LOOK_UP_SECONDS)))
-            at_rest()
-            if is_due():
-                yield found
+    with held.following():
+        while True:
+            try:
+                found = _fetched(fetch, held)
+            except WorkloadAPIError as e:
+                waiting.tell(e)
+                if e.code == _DENIED and (not is_denied or is_due()):
+                    is_denied = True
+                    yield e
+                    held.hold(())
+                _rest(_AGAIN)
+                at_rest()
+                continue
+            waiting.over()
+            is_denied = False
+            each = list(chain(*found.values()))
+            held.hold(each)
+            yield found
+            end = clock.monotonic() + refetch_in(each, now=clock.now()).total_seconds()
+            while (left := end - clock.monotonic()) > 0:
+                if held.wait(min(left, _LOOK_UP_SECONDS)):
+                    break
+                reap_orphans()
+                at_rest()
+                if is_due():
+                    yield found
+
+
+def _fetched(fetch: Callable[[], Tokens], held: HeldTokens) -> Tokens:
+    """Fetch tokens that verifiers accept.
+
+    Raises:
+        WorkloadAPIError: there are none now; PERMISSION_DENIED if the old ones must not stay either.
+    """
+    try:
+        found = fetch()
+    except WorkloadAPIError as e:
+        if e.code == _DENIED or not held.are_refused():
+            raise
+        raise WorkloadAPIError(f"the token was revoked, and no newer one came: {e}", code=_DENIED) from e
+    if any(map(held.is_refused, chain(*found.values()))):
+        raise WorkloadAPIError("the token that came was revoked, or its authority has left the bundle", code=_DENIED)
+    return found
 
 
 def refetch_in(svids: Sequence[JWTSVID], *, now: datetime) -> timedelta:

@@ -9,11 +9,25 @@ from collections.abc import Collection
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
 
-__all__ = ["MAX_AUDIENCES", "MAX_AUDIENCE_BYTES", "MAX_SUM_BYTES", "check_audiences", "not_for"]
+__all__ = [
+    "GETS_NOTHING_FOR",
+    "MAX_AUDIENCES",
+    "MAX_AUDIENCE_BYTES",
+    "MAX_SUM_BYTES",
+    "MUST_LIST",
+    "check_audiences",
+    "not_for",
+]
 
 MAX_AUDIENCES = 16
 MAX_AUDIENCE_BYTES = 1024
 MAX_SUM_BYTES = 2048
+GETS_NOTHING_FOR = "gets no token for"
+"""By these words a workload's command knows the refusal: a status has no field for it."""
+MUST_LIST = (
+    "the rule of this identity must list the audience: audiences, or may_call or model of a component, in the rulebook"
+)
+_MOST_SHOWN = 5
 
 _DELETE = "\x7f"
 
@@ -51,6 +65,15 @@ def not_for(path: str, allowed: Collection[str], audiences: Collection[str]) -> 
     wrong = next(one for one in audiences if one not in allowed)
     return Refused(
         Kind.DENIED,
-        f"audiences: {path} gets no token for {printable(wrong)}",
-        hint="the rulebook must declare it: may_call, model or audiences of the component",
+        f"audiences: {path} {GETS_NOTHING_FOR} {printable(wrong)}, {_listed(allowed)}",
+        hint=MUST_LIST,
     )
+
+
+def _listed(allowed: Collection[str]) -> str:
+    """Some of the audiences, and how many more there are."""
+    if not allowed:
+        return "and for no other"
+    shown = sorted(allowed)[:_MOST_SHOWN]
+    more = len(allowed) - len(shown)
+    return f"only for {', '.join(map(printable, shown))}" + (f" and {more} more" if more else "")

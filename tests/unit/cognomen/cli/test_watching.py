@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.cli.heldtokens import HeldTokens
 from cognomen.cli.reach import check_workload_api
 from cognomen.cli.watching import Absence, Tokens, Waiting, changes, refetch_in, tokens
 from svid.errors import WorkloadAPIError
@@ -110,7 +111,7 @@ def test_tokens_are_yielded_again_while_they_are_due_and_a_refusal_is_yielded_on
         return found
 
     looked: list[None] = []
-    told = tokens(fetch, is_due=lambda: next(due), at_rest=lambda: looked.append(None))
+    told = tokens(fetch, HeldTokens(), is_due=lambda: next(due), at_rest=lambda: looked.append(None))
     assert next(told) == denied
     assert next(told) == {"a": [TOKEN]}
     assert len(looked) == 2, "after each refusal"

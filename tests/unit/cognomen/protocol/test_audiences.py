@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cognomen.protocol.audiences import MAX_SUM_BYTES, check_audiences
+from cognomen.protocol.audiences import MAX_SUM_BYTES, MUST_LIST, check_audiences, not_for
 from cognomen.protocol.errors import Kind, Refused
 from issuer.decisions import profile
 from issuer.signing import JWTSigner
@@ -67,3 +67,16 @@ def test_also_for_those_that_json_makes_longest(character: str) -> None:
     each = character * (128 // len(character.encode()))
     check_audiences([each] * 16, field="audiences")
     assert JWTSVID.parse_insecure(token_for((each,) * 16)).spiffe_id == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        ((), "gets no token for db, and for no other"),
+        (("b", "a"), "gets no token for db, only for a, b"),
+        (tuple("abcdefg"), "gets no token for db, only for a, b, c, d, e and 2 more"),
+    ],
+)
+def test_a_refused_audience_says_which_are_allowed(allowed: tuple[str, ...], words: str) -> None:
+    refused = not_for("/web", allowed, ["db"])
+    assert (refused.kind, refused.detail, refused.hint) == (Kind.DENIED, f"audiences: /web {words}", MUST_LIST)
