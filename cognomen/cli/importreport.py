@@ -55,6 +55,8 @@ def notes(found: Imported, choices: Choices) -> Iterator[str]:
         )
     for name in found.mixed_labels:
         yield f"the labels of the entries of {name} differ, and an agent has one set of them: write them in"
+    for name in found.mixed_owners:
+        yield f"the owners of the entries of {name} differ, and an agent has one: {found.rulebook.agents[name].owner}"
     labels = sorted(
         {str(s) for one in found.placed for s in one.nodes.selectors if s.value.startswith(f"label:{LABEL}:")}
     )

@@ -15,7 +15,7 @@ from cognomen.wire.node import entry_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import json_value
 
-__all__ = ["Read", "entries_of_issuer", "read_file"]
+__all__ = ["Read", "entries_of_issuer", "given_of", "read_file"]
 
 _PAGE = 1000
 
@@ -36,14 +36,11 @@ def entries_of_issuer(admin: Admin) -> Read:
     """All entries of the issuer."""
     request = pb.ListEntriesRequest(page_size=_PAGE)
     listed = (one for page in pages(admin.list_entries, request, every=True) for one in page.entries)
-    entries = []
-    for message in listed:
-        one = entry_from_pb(message)
-        entries.append(_given(one))
-    return Read(entries)
+    return Read([given_of(entry_from_pb(message)) for message in listed])
 
 
-def _given(entry: RegistrationEntry) -> GivenEntry:
+def given_of(entry: RegistrationEntry) -> GivenEntry:
+    """An entry of the issuer, with all that it has but what the issuer notes about it: its number, its time."""
     has = {
         Extra.HINT: bool(entry.hint),
         Extra.DEFAULT: entry.default,
@@ -62,6 +59,8 @@ def _given(entry: RegistrationEntry) -> GivenEntry:
         jwt_ttl=entry.jwt_svid_ttl,
         dns_names=entry.dns_names,
         audiences=entry.audiences,
+        callers=None if entry.callers is None else tuple(map(str, entry.callers)),
+        observe=entry.observe,
         owner=entry.owner,
         labels=entry.labels,
         extras=frozenset(key for key, value in has.items() if value),

@@ -1,6 +1,7 @@
 """Whether a rulebook means what the entries meant from which it was made: read again as a file and compiled, not taken from memory.
 
-Compared: on which nodes which selectors give which SPIFFE IDs, with which lifetimes, DNS names and audiences.
+Compared: on which nodes which selectors give which SPIFFE IDs, with which lifetimes, DNS names, audiences and callers, and
+which of them only observe.
 """
 
 from collections import defaultdict
@@ -38,11 +39,12 @@ class _Got(NamedTuple):
     x509_ttl: timedelta | None
     jwt_ttl: timedelta | None
     dns_names: tuple[str, ...]
+    observe: bool
 
     def __str__(self) -> str:
         ttls = (("x509_ttl", self.x509_ttl), ("jwt_ttl", self.jwt_ttl))
         words = [f"{key} {ttl}" for key, ttl in ttls if ttl is not None]
-        return " ".join((self.path, *words, *self.dns_names))
+        return " ".join((self.path, *words, *self.dns_names, *(["observe"] if self.observe else [])))
 
 
 _Meaning = Mapping[_Shown, frozenset[_Got]]
@@ -62,16 +64,20 @@ def differences(text: str, placed: Sequence[Placed], trust_domain: TrustDomain) 
         return
     found = defaultdict[_Shown, set[_Got]](set)
     audiences: dict[str, frozenset[str]] = {}
+    callers: dict[str, frozenset[str]] = {}
     groups: dict[SpiffeID, str] = {}
     for entry in compiled(rulebook, trust_domain):
         if is_issuer(entry.parent_id):
             groups[entry.spiffe_id] = _text(entry.selectors)
             continue
         shown = _Shown(groups.get(entry.parent_id, entry.parent_id.path), entry.selectors)
-        found[shown].add(_Got(entry.spiffe_id.path, entry.x509_svid_ttl, entry.jwt_svid_ttl, entry.dns_names))
-        audiences[entry.spiffe_id.path] = frozenset(entry.audiences or ())
+        its = entry.spiffe_id.path
+        found[shown].add(_Got(its, entry.x509_svid_ttl, entry.jwt_svid_ttl, entry.dns_names, entry.observe))
+        audiences[its] = frozenset(entry.audiences or ())
+        callers[its] = frozenset(map(str, entry.callers or ()))
     yield from _compare(_meant(placed), found)
-    yield from _compare_audiences(placed, audiences, trust_domain)
+    yield from _compare_ids("audiences", [(one, one.entry.audiences) for one in placed], audiences, trust_domain)
+    yield from _compare_ids("callers", [(one, one.entry.callers) for one in placed], callers, trust_domain)
 
 
 def _meant(placed: Sequence[Placed]) -> _Meaning:
@@ -79,7 +85,7 @@ def _meant(placed: Sequence[Placed]) -> _Meaning:
     for one in placed:
         entry = one.entry
         shown = _Shown(_text_of(one.nodes), entry.selectors)
-        meant[shown].add(_Got(f"/agent/{one.name}", entry.x509_ttl, entry.jwt_ttl, entry.dns_names))
+        meant[shown].add(_Got(f"/agent/{one.name}", entry.x509_ttl, entry.jwt_ttl, entry.dns_names, entry.observe))
     return {shown: frozenset(each) for shown, each in meant.items()}
 
 
@@ -99,16 +105,19 @@ def _compare(meant: _Meaning, found: Mapping[_Shown, set[_Got]]) -> Iterator[str
             yield f"{_text(shown.selectors)} on {shown.nodes}: expected {words[0]}, found {words[1]}"
 
 
-def _compare_audiences(
-    placed: Sequence[Placed], found: Mapping[str, frozenset[str]], trust_domain: TrustDomain
+def _compare_ids(
+    key: str,
+    said: Sequence[tuple[Placed, tuple[str, ...] | None]],
+    found: Mapping[str, frozenset[str]],
+    trust_domain: TrustDomain,
 ) -> Iterator[str]:
-    """Where the entries say for whom JWT-SVIDs may be, the rulebook says the same; of renamed components, by their new names."""
+    """Where the entries say it, the rulebook says the same; of renamed components, by their new names."""
     renamed = {
-        str(one.entry.spiffe_id): str(SpiffeID(trust_domain=trust_domain, path=f"/agent/{one.name}")) for one in placed
+        str(one.entry.spiffe_id): str(SpiffeID(trust_domain=trust_domain, path=f"/agent/{one.name}")) for one, _ in said
     }
-    for one in placed:
-        if one.entry.audiences is None:
+    for one, texts in said:
+        if texts is None:
             continue
-        meant = frozenset(renamed.get(each, each) for each in one.entry.audiences)
+        meant = frozenset(renamed.get(each, each) for each in texts)
         if meant != (got := found.get(f"/agent/{one.name}", frozenset())):
-            yield f"/agent/{one.name}: expected the audiences {sorted(meant)}, found {sorted(got)}"
+            yield f"/agent/{one.name}: expected the {key} {sorted(meant)}, found {sorted(got)}"

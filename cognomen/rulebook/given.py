@@ -26,10 +26,11 @@ EVERY_AGENT = "/spire/agent"
 
 
 class Extra(StrEnum):
-    """What entries can have and a rulebook has no word for."""
+    """What entries can have and a rulebook has no word for; of `callers`, those that no `may_call` says."""
 
     HINT = "hint"
     DEFAULT = "default"
+    CALLERS = "callers"
     EXPIRES_AT = "expires_at"
     FEDERATES_WITH = "federates_with"
     ADMIN = "admin"
@@ -45,6 +46,8 @@ class GivenEntry:
     Args:
         where: the place in its document, for messages: "entries.json: entries[3]".
         audiences: None: its JWT-SVIDs may be for anybody.
+        callers: the SPIFFE IDs that may call it; None: not declared.
+        observe: whether nothing is issued for it.
         extras: what it has that a rulebook cannot say.
         is_spire: whether its parent may be the ID of another workload, whose nodes it is then on.
         problem: why it cannot be a rule, whatever the operator decides; empty: it may be one.
@@ -58,6 +61,8 @@ class GivenEntry:
     jwt_ttl: timedelta | None = None
     dns_names: tuple[str, ...] = ()
     audiences: tuple[str, ...] | None = None
+    callers: tuple[str, ...] | None = None
+    observe: bool = False
     owner: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     extras: frozenset[Extra] = frozenset()

@@ -6,14 +6,15 @@ same: `equality`.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cognomen.protocol.entry import EntryError, RegistrationEntry
 from cognomen.protocol.names import issuer_id
 from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
-from cognomen.rulebook.given import Choices, GivenEntry, LeftOut
+from cognomen.rulebook.calls import unsayable
+from cognomen.rulebook.given import Choices, Extra, GivenEntry, LeftOut
 from cognomen.rulebook.parents import Parents, Unplaced, is_alias
-from cognomen.rulebook.placing import Placed, is_component, peers_of, rulebook_of
+from cognomen.rulebook.placing import Placed, is_component, owners_of, peers_of, rulebook_of
 from cognomen.rulebook.rules import ComponentName, Rulebook
 from cognomen.rulebook.texts import NAME
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -33,6 +34,7 @@ class Imported:
         left_out: those that are not.
         unused: groups of nodes on which no entry is.
         mixed_labels: the agents whose entries have different labels, so that it has none.
+        mixed_owners: those whose entries have different owners, and for which the operator named none.
     """
 
     rulebook: Rulebook
@@ -40,6 +42,7 @@ class Imported:
     left_out: Sequence[LeftOut]
     unused: Sequence[GivenEntry]
     mixed_labels: Sequence[str]
+    mixed_owners: Sequence[str]
 
 
 class _Left(Exception):  # noqa: N818 - it is an answer
@@ -52,14 +55,11 @@ def import_entries(entries: Sequence[GivenEntry], trust_domain: TrustDomain, cho
     """Make a rulebook of these entries; whatever is not in it is listed.
 
     Args:
-        trust_domain: entries of another one are left out.
+        trust_domain: entries of another one are left out, and so are those whose parent is of another one.
     """
-    own = [one for one in entries if one.spiffe_id.trust_domain == trust_domain]
-    left = [
-        _left(one, f"it is not of the trust domain {trust_domain}", "import it apart")
-        for one in entries
-        if one.spiffe_id.trust_domain != trust_domain
-    ]
+    foreign = {id(one): told for one in entries if (told := _foreign(one, trust_domain))}
+    own = [one for one in entries if id(one) not in foreign]
+    left = list(foreign.values())
     parents = Parents(own, choices)
     by_name: defaultdict[ComponentName, list[Placed]] = defaultdict(list)
     for entry in own:
@@ -79,11 +79,9 @@ def import_entries(entries: Sequence[GivenEntry], trust_domain: TrustDomain, cho
             left += _left_out(each, *reason)
         else:
             kept[name] = each
-    while lost := list(_without_peers(kept)):
-        for name, audience in lost:
-            left += _left_out(
-                kept.pop(name), f"its audience {audience} is no component of this rulebook", "import that, too"
-            )
+    while lost := _lost(kept):
+        for name, why in lost.items():
+            left += _left_out(kept.pop(name), *why)
     rulebook, placed = rulebook_of(kept, choices), [one for each in kept.values() for one in each]
     return Imported(
         rulebook=rulebook,
@@ -93,7 +91,27 @@ def import_entries(entries: Sequence[GivenEntry], trust_domain: TrustDomain, cho
         mixed_labels=sorted(
             {one.name.agent for one in placed if rulebook.agents[one.name.agent].labels != one.entry.labels}
         ),
+        mixed_owners=_mixed_owners(placed, choices),
     )
+
+
+def _mixed_owners(placed: Sequence[Placed], choices: Choices) -> Sequence[str]:
+    entries: defaultdict[str, list[GivenEntry]] = defaultdict(list)
+    for one in placed:
+        entries[one.name.agent].append(one.entry)
+    return sorted(
+        name for name, each in entries.items() if len(owners_of(each)) > 1 and not choices.people.get(name, ("", ""))[0]
+    )
+
+
+def _foreign(entry: GivenEntry, trust_domain: TrustDomain) -> LeftOut | None:
+    """The answer about an entry that has to do with another trust domain."""
+    if entry.spiffe_id.trust_domain != trust_domain:
+        return _left(entry, f"it is not of the trust domain {trust_domain}", "import it apart")
+    if entry.parent_id.trust_domain != trust_domain:
+        reason = f"its parent is of another trust domain than {trust_domain}: {entry.parent_id}"
+        return _left(entry, reason, "change it where it comes from, and import it again")
+    return None
 
 
 def _left(entry: GivenEntry, reason: str, mend: str, becomes: str = "") -> LeftOut:
@@ -104,6 +122,17 @@ def _left(entry: GivenEntry, reason: str, mend: str, becomes: str = "") -> LeftO
 def _left_out(each: Sequence[Placed], reason: str, mend: str) -> Sequence[LeftOut]:
     entries = {id(one.entry): one.entry for one in each}
     return [_left(one, reason, mend) for one in entries.values()]
+
+
+def _lost(kept: Mapping[ComponentName, Sequence[Placed]]) -> Mapping[ComponentName, tuple[str, str]]:
+    """The components whose calls cannot be said of these alone: why, and what mends it."""
+    audiences = {
+        name: (f"its audience {one} is no component of this rulebook", "import that, too")
+        for name, one in _without_peers(kept)
+    }
+    if audiences:  # what is left out for them can change who may call the others
+        return audiences
+    return {name: (why, f"if it may lose its callers: --drop {Extra.CALLERS}") for name, why in unsayable(kept).items()}
 
 
 def _without_peers(kept: Mapping[ComponentName, Sequence[Placed]]) -> Iterator[tuple[ComponentName, str]]:
@@ -134,6 +163,8 @@ def _placed(entry: GivenEntry, parents: Parents, trust_domain: TrustDomain, choi
     _check_entry(entry, trust_domain)
     _check_selectors(entry, choices)
     name = _name_of(entry.spiffe_id, choices)
+    if Extra.CALLERS in choices.drops:
+        entry = replace(entry, callers=None)
     return [Placed(entry=entry, name=name, nodes=one) for one in parents.nodes(entry.parent_id)]
 
 
@@ -148,6 +179,7 @@ def _check_entry(entry: GivenEntry, trust_domain: TrustDomain) -> None:
             jwt_svid_ttl=entry.jwt_ttl,
             dns_names=entry.dns_names,
             audiences=entry.audiences,
+            observe=entry.observe,
         )
     except EntryError as e:
         raise _Left(str(e), "change it where it comes from, and import it again") from e
@@ -211,7 +243,7 @@ def _disagreement(each: Sequence[Placed]) -> tuple[str, str] | None:
             f"/agent/{name} is on different nodes, and a component has one kind of nodes: {_some(nodes)}",
             "give all of them one label, by --nodes, or each parent under [nodes] of --map",
         )
-    for key in ("x509_ttl", "jwt_ttl", "dns_names", "audiences"):
+    for key in ("x509_ttl", "jwt_ttl", "dns_names", "audiences", "callers", "observe"):
         if len({getattr(one.entry, key) for one in each}) > 1:
             return (
                 f"the entries of /agent/{name} differ in {key}, and a component has one",

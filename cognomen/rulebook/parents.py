@@ -169,6 +169,9 @@ class Parents:
             agent = SpiffeID.parse(selector.value)
         except SVIDError as e:
             raise Unplaced(f"its parent {alias.spiffe_id.path}: {e}", _to_map(alias.spiffe_id)) from e
+        if agent.trust_domain != alias.spiffe_id.trust_domain:
+            where = f"its parent {alias.spiffe_id.path}"
+            raise Unplaced(f"{where} is an agent of another trust domain: {agent}", _to_map(alias.spiffe_id))
         if (chosen := self._choices.nodes.get(agent.path)) is not None:
             return chosen
         if not agent.path.startswith(SPIRE_AGENTS):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cognomen.protocol.durations import format_duration
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.rules import Agent, Component, ComponentName, Nodes, Rulebook
-from cognomen.rulebook.tables import AgentState
+from cognomen.rulebook.tables import AgentState, Mode
 
 __all__ = ["line_of_nodes", "line_of_selectors", "written"]
 
@@ -67,6 +67,8 @@ def _agent(agent: Agent) -> Iterator[str]:
 def _component(component: Component, *, has_nodes: bool) -> Iterator[str]:
     yield from ("", f"[agent.{_key(component.name.agent)}.component.{_key(component.name.component)}]")
     yield f"kind = {_text(component.kind)}"
+    if component.mode is not Mode.ENFORCE:
+        yield f"mode = {_text(component.mode)}"
     if has_nodes:
         yield f"nodes = {line_of_nodes(component.nodes)}"
     if len(component.proofs) == 1:

@@ -121,6 +121,8 @@ def test_a_rulebook_that_says_anything_else_is_found(entries: list[dict[str, obj
                 replace(one, entry=replace(one.entry, x509_ttl=timedelta(seconds=7))),
                 replace(one, entry=replace(one.entry, selectors=selectors("unix:uid:7"))),
                 replace(one, entry=replace(one.entry, dns_names=("other",))),
+                replace(one, entry=replace(one.entry, observe=True)),
+                replace(one, entry=replace(one.entry, callers=("spiffe://example.org/agent/other/one",))),
                 replace(one, nodes=parse_nodes(["any"])),
                 replace(one, name=ComponentName("other", "one")),
             ]

@@ -217,6 +217,32 @@ def test_entries_of_another_trust_domain_are_left_out() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "parent", ["/cognomen/node/join_token/x", "/cognomen/issuer", "/spire/server", "/spire/agent/x509pop/7f", "/g"]
+)
+def test_entries_below_a_parent_of_another_trust_domain_are_left_out(parent: str) -> None:
+    foreign = {"parent_id": {"trust_domain": "other.example", "path": parent}}
+    group = entry("/g", "/spire/server", "join_token:label:a:1")
+    result = imported(group, entry(CRM, AGENT, "unix:uid:1"), entry(CRM, AGENT, "unix:uid:2") | foreign)
+    (told,) = reasons(result)
+    assert told == (
+        f"its parent is of another trust domain than example.org: spiffe://other.example{parent}; "
+        "change it where it comes from, and import it again"
+    )
+    assert [one.entry.selectors for one in result.placed] == [selectors("unix:uid:1")]
+
+
+def test_the_alias_of_an_agent_of_another_trust_domain_is_no_group() -> None:
+    result = imported(
+        entry("/g", "/spire/server", "spiffe_id:spiffe://other.example/spire/agent/x509pop/7f"),
+        entry(CRM, "/g", "unix:uid:1"),
+    )
+    (told,) = reasons(result)
+    assert told.startswith(
+        "its parent /g is an agent of another trust domain: spiffe://other.example/spire/agent/x509pop/7f; "
+    )
+
+
 def _own(path: str, *texts: str, **more: object) -> GivenEntry:
     one = GivenEntry(
         where="entry 1",
@@ -274,6 +300,18 @@ def test_an_agent_has_the_owner_and_labels_of_its_entries_if_they_agree() -> Non
     found = {name: (one.owner, one.purpose, dict(one.labels)) for name, one in result.rulebook.agents.items()}
     assert found == {"a": ("ann", "TODO: what is it for?", labels), "b": ("carol", "sells", {})}
     assert result.mixed_labels == ["b"]
+    assert result.mixed_owners == []  # the map names the owner
+
+
+def test_owners_that_differ_are_told_and_none_at_all_differs_from_nobody() -> None:
+    result = _import_own(
+        _own("/agent/a/x", "unix:uid:1", owner="ann"),
+        _own("/agent/a/y", "unix:uid:2", owner="bob"),
+        _own("/agent/b/x", "unix:uid:3", owner="ann"),
+        _own("/agent/b/y", "unix:uid:4"),
+    )
+    assert {name: one.owner for name, one in result.rulebook.agents.items()} == {"a": "a@example.org", "b": "ann"}
+    assert result.mixed_owners == ["a"]
 
 
 def test_below_another_workload_of_spire_is_on_its_nodes() -> None:

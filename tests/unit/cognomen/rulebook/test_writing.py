@@ -24,6 +24,7 @@ state = "suspended"
 [agent."a.b".component.x]
 kind = "other"
 nodes = "any"
+mode = "observe"
 selectors = ["docker:image:x", "unix:uid:7"]
 allow = ["overlap", "any-user"]
 dns_names = ["a.example.org"]
