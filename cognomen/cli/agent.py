@@ -1,5 +1,6 @@
 """`cognomen agent`: the agents of the rulebook in force, and who answers for them."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from cognomen.cli.agentreview import review
 from cognomen.cli.inforce import InForce, agent_of, in_force, said_of
 from cognomen.cli.limits import LIMITS, limits_of_agent
 from cognomen.cli.options import admin_socket_option, output_option
-from cognomen.cli.output import Columns, View, print_document, print_json, print_table
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.rulebook.compiling import audiences_of
 from cognomen.rulebook.reviews import is_overdue
 from cognomen.rulebook.rules import Agent, Component
 from cognomen.rulebook.tables import AgentState
+from cognomen.wire.admin import document_from_message
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
@@ -28,6 +30,7 @@ _AGENTS = Columns(
         *("is_overdue", "purpose", "labels"),
     ),
 )
+_HELD = same_columns("name", "in_rulebook", "at", "held_by")
 _COMPONENTS = Columns(
     table=("component", "state", "kind", "mode", "nodes", "proofs", "audiences"),
     wide=(
@@ -63,7 +66,10 @@ for _command in (suspend, resume, retire, owner, review):
 @output_option
 @admin_socket_option
 def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
-    """List the agents, by name.
+    """List the agents, by name, and below them what is suspended.
+
+    The table `suspended` has each agent and component that is suspended, whatever the rulebook
+    says: in_rulebook is false if the one in force has nothing of that name any more.
 
     \b
     Examples:
@@ -75,9 +81,11 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
     agents = [_agent(found, name) for name in sorted(found.rulebook.agents)]
     shown = [one for one in agents if one["is_overdue"] or not overdue]
     if output == "json":
-        print_json({"agents": list(shown)})
-    else:
-        print_table(_AGENTS, shown, View(output=output))
+        print_json({"agents": list(shown), **({} if overdue else {"held": list(_held(found, found.held))})})
+        return
+    print_table(_AGENTS, shown, View(output=output))
+    if not overdue:
+        _print_held(_held(found, found.held), output)
 
 
 @agent.command()
@@ -86,6 +94,9 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
 @admin_socket_option
 def show(name: str, output: str, socket: Path) -> None:
     """Show an agent, its components, and its limits on issuance.
+
+    The table `suspended` has components that are suspended, and that the rulebook in force does
+    not have any more. They may be there by another name: the plan says so.
 
     The table `limits` has what is used of each limit now, and how often it refused something or,
     in the mode count, would have: since the issuer started, or the limit was changed.
@@ -99,8 +110,9 @@ def show(name: str, output: str, socket: Path) -> None:
     one = agent_of(found, name)
     components = [_component(found, one.components[each]) for each in sorted(one.components)]
     limits = limits_of_agent(socket, name)
+    held = _held(found, (each for each in found.held if each.startswith(f"{name}/") and not found.has(each)))
     if output == "json":
-        print_json({**_agent(found, name), "components": list(components), "limits": list(limits)})
+        print_json({**_agent(found, name), "components": list(components), "limits": list(limits), "held": list(held)})
         return
     print_document(_agent(found, name))
     click.echo()
@@ -108,6 +120,7 @@ def show(name: str, output: str, socket: Path) -> None:
     if limits:
         click.echo("\nlimits:")
         print_table(LIMITS, limits, View(output=output))
+    _print_held(held, output)
 
 
 def _agent(found: InForce, name: str) -> dict[str, JSON]:
@@ -127,6 +140,24 @@ def _agent(found: InForce, name: str) -> dict[str, JSON]:
         "purpose": one.purpose,
         "labels": dict(one.labels),
     }
+
+
+def _held(found: InForce, names: Iterable[str]) -> list[dict[str, JSON]]:
+    """What is suspended by these names."""
+    return [
+        {
+            **document_from_message(found.held[name]),
+            "held_by": said_of(found.held[name]),
+            "in_rulebook": found.has(name),
+        }
+        for name in sorted(names)
+    ]
+
+
+def _print_held(held: Sequence[Mapping[str, JSON]], output: str) -> None:
+    if held:
+        click.echo("\nsuspended:")
+        print_table(_HELD, held, View(output=output))
 
 
 def _mode(found: Agent) -> str:

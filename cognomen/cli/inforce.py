@@ -38,6 +38,12 @@ class InForce:
             return AgentState.RETIRED
         return AgentState.SUSPENDED if name in self.held and said is AgentState.ACTIVE else said
 
+    def has(self, name: str) -> bool:
+        """Whether it has this agent, or this component of an agent."""
+        agent, slash, component = name.partition("/")
+        found = self.rulebook.agents.get(agent)
+        return found is not None and (not slash or component in found.components)
+
 
 def in_force(admin: Admin) -> InForce:
     """Ask the issuer.
@@ -66,7 +72,8 @@ def agent_of(found: InForce, name: str) -> Agent:
     if agent is None:
         raise Refused(
             Kind.NOT_FOUND,
-            f"agent: none of the rulebook in force is called {name!r}",
+            f"agent: none of the rulebook in force is called {name!r}"
+            + (f"; it is suspended: {said_of(found.held[name])}" if name in found.held else ""),
             hint=suggestion(name, found.rulebook.agents) or "list them: cognomen agent list",
         )
     return agent

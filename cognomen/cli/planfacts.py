@@ -94,6 +94,7 @@ def document_of(found: PlanFacts) -> dict[str, JSON]:
         "files": {"added": [*added], "changed": [*changed], "removed": [*removed]},
         "retired": list(plan.retired),
         "held": [dict(document_from_message(one)) for one in plan.held],
+        "lost": [dict(document_from_message(one)) for one in plan.lost],
         "warnings": list(plan.warnings),
         "more_warnings": plan.more_warnings,
         "ended": plan.ended,

@@ -35,6 +35,7 @@ _COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "magenta", "?": "cyan"
 _MOST = 100  # guard rails and agents that are held; JSON has them all
 _MOST_ENDS = 20
 _MOST_FILES = 20
+_MOST_HEIRS = 3
 _MOST_TESTS = 20
 
 
@@ -163,6 +164,20 @@ def _of_agents(plan: pb.RulebookPlan) -> Iterator[tuple[str, str]]:
         ),
         "agent",
     )
+    yield from _bounded(list(plan.lost), _lost, "suspension")
+
+
+def _lost(one: pb.LostHold) -> str:
+    """A suspension whose name the rulebook lacks, and what may be the same by another name."""
+    held = one.held
+    what = "component" if "/" in held.name else "agent"
+    said = f"{held.name} is suspended by {_by(held)} ({_holder(held)}), and the rulebook has no {what} of that name"
+    if not one.heirs:
+        return said
+    shown, more = one.heirs[:_MOST_HEIRS], len(one.heirs[_MOST_HEIRS:]) + one.more_heirs
+    names = ", ".join(shown) + (f" and {more} more" if more else "")
+    verbs = ("have", "are") if len(shown) > 1 else ("has", "is")
+    return f"{said}; {names} {verbs[0]} its selectors and {verbs[1]} not suspended"
 
 
 def _of_modes(found: PlanFacts) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ __all__ = ["status"]
 _TROUBLED = 1
 _BEHIND = same_columns("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
 _OVERDUE = same_columns("agent", "owner", "review_by", "suspended")
+_SUSPENDED = same_columns("name", "at", "actor", "comment")
 _AUTHORITIES = Columns(
     table=("kind", "state", "key_id", "not_after"),
     wide=(
@@ -59,7 +60,8 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     `over_limits` has the limits of the rulebook that refused something or, where they only
     count, would have: over says how often, until when an open breaker half-opens. The table
     `overdue` has the agents whose review is overdue, and says whether the issuer suspended them
-    for that; the exit code does not depend on it.
+    for that; `suspended` has the agents and components that are suspended, whatever the rulebook
+    says, by whom, and why. The exit code depends on neither.
 
     \b
     Examples:
@@ -72,7 +74,13 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
         document = document_from_message(admin.get_status())
     return _show(
         document,
-        {"authorities": _AUTHORITIES, "behind": _BEHIND, "over_limits": _LIMITS, "overdue": _OVERDUE},
+        {
+            "authorities": _AUTHORITIES,
+            "behind": _BEHIND,
+            "over_limits": _LIMITS,
+            "overdue": _OVERDUE,
+            "suspended": _SUSPENDED,
+        },
         output,
     )
 

@@ -22,6 +22,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.agentlife import released
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.entrysteps import Step
+from issuer.decisions.lostholds import LostHold, heirs_of
 from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.providers import both_lives, declared_lives
 from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, newly_retired, rules_digest
@@ -29,6 +30,7 @@ from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.lives_in_force import LivesInForce
+from issuer.keepers.past_agents import PastAgents
 from issuer.keepers.recent import Recent
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
@@ -69,6 +71,7 @@ class ApplyRulebook:
     Args:
         recent: keeps the steps of what was planned last, for whoever asks what it means on the nodes.
         rulebooks: keeps what was read last, by the digest of its files.
+        past: finds what is suspended and no longer in the rulebook.
     """
 
     datastore: Datastore
@@ -80,6 +83,7 @@ class ApplyRulebook:
     recent: Recent[Sequence[Step]] = field(default_factory=Recent)
     rulebooks: Recent[Rulebook] = field(default_factory=Recent)
     lives: LivesInForce = field(default_factory=LivesInForce)
+    past: PastAgents = field(default_factory=PastAgents)
 
     async def plan(
         self,
@@ -109,7 +113,7 @@ class ApplyRulebook:
             plan = replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain))
             return replace(found, plan=plan, reach=reach)
 
-        found = await self.datastore.read(work)
+        found = await self._with_heirs(rulebook, await self.datastore.read(work))
         self.recent.keep(found.digest, () if found.plan is None else found.plan.steps)
         return found
 
@@ -143,6 +147,18 @@ class ApplyRulebook:
         self.recent.take(digest)
         tell_committed(applied.changed, watch=self.watch, metrics=self.around.metrics)
         return applied
+
+    async def _with_heirs(self, rulebook: Rulebook, found: RulebookPlan) -> RulebookPlan:
+        """Add which components have the selectors of what is suspended by a name that the rulebook lacks."""
+        if not found.lost:
+            return found
+        held = await self.datastore.read(lambda tx: tx.agents.held())
+        lost: list[LostHold] = []
+        for one in found.lost:
+            was = await self.past.last(self.datastore, one.held.name)
+            heirs = () if was is None else heirs_of(one.held.name, was, rulebook, held)
+            lost.append(replace(one, heirs=tuple(sorted(heirs))))
+        return replace(found, lost=tuple(lost))
 
     async def newest(self, limit: int) -> Sequence[AppliedRulebook]:
         """The rulebooks that were applied, the newest first, without their files."""

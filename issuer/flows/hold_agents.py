@@ -5,7 +5,7 @@ somebody ends it; a retired name never comes back.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.rulebooks import HeldAgent, RetiredAgent, retired_in_words
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.past_agents import PastAgents
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
 from issuer.works.agentends import NO_CHANGE, Rules, bring_back_in, end_agents_in, in_force_in, read_rules
@@ -47,6 +48,19 @@ class _Done(NamedTuple):
     about: dict[str, dict[str, str]]
 
 
+class _End(NamedTuple):
+    """How an agent is to be retired.
+
+    Args:
+        last_owner: who answered for it, if it is suspended; empty: not known.
+        at_once: also if it is active.
+    """
+
+    name: str
+    last_owner: str
+    at_once: bool
+
+
 class _Command(NamedTuple):
     action: Action
     change_in: Callable[[Transaction, Rules, Asked], _Done]
@@ -64,6 +78,7 @@ class HoldAgents:
     trust_domain: TrustDomain
     node_attestors: Collection[str]
     watch: EnforcementWatch
+    past: PastAgents = field(default_factory=PastAgents)
 
     async def suspend(self, name: str, *, actor: str) -> Changed:
         """Suspend an agent, and end everything that was signed for it, whatever let it live on.
@@ -94,7 +109,8 @@ class HoldAgents:
         Raises:
             Refused: NOT_FOUND as suspend; CONFLICT as suspend, or when it is active.
         """
-        command = _Command(Action.AGENT_RETIRED, partial(_retire_in, name, at_once))
+        owner = await self._last_owner(name)
+        command = _Command(Action.AGENT_RETIRED, partial(_retire_in, _End(name, owner, at_once)))
         return await self._on_record(command, name, actor)
 
     async def suspend_overdue(self) -> Collection[str]:
@@ -115,6 +131,13 @@ class HoldAgents:
         """Those that are retired, by name."""
         found = await self.datastore.read(lambda tx: tx.rulebooks.retired())
         return [found[name] for name in sorted(found)]
+
+    async def _last_owner(self, name: str) -> str:
+        """Who answered for an agent that is suspended, and that the rulebook in force may not have any more; empty: not known."""
+        if not await self.datastore.read(lambda tx: name in tx.agents.held()):
+            return ""
+        found = await self.past.last(self.datastore, name)
+        return "" if found is None else found.owner
 
     async def _on_record(self, command: _Command, name: str, actor: str) -> Changed:
         async with refusals_on_record(
@@ -166,7 +189,8 @@ def _suspend_in(name: str, tx: Transaction, rules: Rules, asked: Asked) -> _Done
     return _ended_in(tx, rules, name, asked, is_new=is_new)
 
 
-def _retire_in(name: str, at_once: bool, tx: Transaction, rules: Rules, asked: Asked) -> _Done:  # noqa: FBT001 - bound by name above
+def _retire_in(end: _End, tx: Transaction, rules: Rules, asked: Asked) -> _Done:
+    name = end.name
     # 1. Check that nobody loses what he needs by a slip: suspending can be undone.
     held, retired = tx.agents.held(), tx.rulebooks.retired()
     _check_known(tx, rules, name)
@@ -178,7 +202,7 @@ def _retire_in(name: str, at_once: bool, tx: Transaction, rules: Rules, asked: A
         )
     agent = rules.rulebook.agents.get(name)
     is_active = agent is not None and agent.state is AgentState.ACTIVE and name not in held
-    if is_active and name not in retired and not at_once:
+    if is_active and name not in retired and not end.at_once:
         raise Refused(
             Kind.CONFLICT,
             f"agent: expected one that is suspended, found {name}, which is active, and retiring it is for good",
@@ -191,7 +215,7 @@ def _retire_in(name: str, at_once: bool, tx: Transaction, rules: Rules, asked: A
             [
                 RetiredAgent(
                     name=name,
-                    owner="" if agent is None else agent.owner,
+                    owner=end.last_owner if agent is None else agent.owner,
                     revision=asked.rulebook,
                     at=asked.at,
                     actor=str(asked.actor),

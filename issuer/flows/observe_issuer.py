@@ -16,6 +16,7 @@ from issuer.decisions.exports import ExportStanding, what_is_behind
 from issuer.decisions.identity import IssuerIdentity
 from issuer.decisions.limits import Standing as LimitStanding
 from issuer.decisions.restoration import forgotten
+from issuer.decisions.rulebooks import HeldAgent
 from issuer.keepers.authority_outlook import AuthorityOutlook
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
@@ -76,6 +77,7 @@ class Observed:
         over_limits: limits on issuance that refused something, or would have, or whose breaker is not closed; the newest first.
         invalid: what we need in order to sign and to be reached, and is not valid at the current time.
         overdue: the agents whose review is overdue.
+        suspended: the agents and components that are suspended, whatever the rulebook says, by name.
     """
 
     trust_domain: TrustDomain
@@ -97,6 +99,7 @@ class Observed:
     over_limits: Sequence[LimitStanding]
     troubles: Sequence[Trouble]
     overdue: Sequence[OverdueAgent] = ()
+    suspended: Sequence[HeldAgent] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +133,14 @@ class ObserveIssuer:
             Refused: UNAVAILABLE, from the store.
         """
         # 1. Read what the store knows.
-        head, nodes, denials, restored = await self.datastore.read(
-            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
+        head, nodes, denials, restored, held = await self.datastore.read(
+            lambda tx: (
+                tx.changes.head(),
+                tx.nodes.count(),
+                tx.denials.count(),
+                tx.changes.restored(),
+                tx.agents.held(),
+            )
         )
         rows, exports = await self.outlook.rows(), await self.outlook.exports()
         overdue = await self.reviews.overdue()
@@ -179,6 +188,7 @@ class ObserveIssuer:
                 *(_behind(one, now) for one in exports if one.is_behind),
             ],
             overdue=overdue,
+            suspended=[held[name] for name in sorted(held)],
         )
         # 3. Set the gauges.
         self._measure(observed)

@@ -16,6 +16,7 @@ from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
 from issuer.decisions.agentlife import as_it_works, still_held
 from issuer.decisions.filters import EntryFilter
+from issuer.decisions.lostholds import LostHold, lost_holds
 from issuer.decisions.rulebooks import HeldAgent, check_names, names_to_retire, plan_digest, rules_digest
 from issuer.works.entryplans import Asked, Batch, Plan, plan_in
 from issuer.works.planreach import Reach
@@ -39,6 +40,7 @@ class RulebookPlan:
         is_new: whether applying it leaves a new revision: the files or the entries are others.
         retired: the agents whose names it retires for good.
         held: those of its active agents and their components that are suspended, so that nothing is issued for them.
+        lost: the suspensions whose name it lacks; what has their selectors is found for people, and not when it is applied.
         reach: what of each identity it ends; found for people, and not when it is applied.
     """
 
@@ -49,6 +51,7 @@ class RulebookPlan:
     is_new: bool
     retired: tuple[str, ...]
     held: tuple[HeldAgent, ...]
+    lost: tuple[LostHold, ...] = ()
     reach: Reach = field(default_factory=Reach)
 
 
@@ -84,6 +87,7 @@ def plan_rulebook_in(
         is_new=plan is not None or not newest or newest[0].digest != rules,
         retired=tuple(sorted(names_to_retire(rulebook, retired))),
         held=tuple(still_held(rulebook, held, asked.at.date())),
+        lost=tuple(LostHold(held=one) for one in lost_holds(rulebook, held)),
     )
 
 

@@ -178,6 +178,36 @@ def test_the_agents_in_force_are_listed_with_who_answers_for_them(command: Comma
     assert (missing.code, "hint: did you mean concierge?" in missing.err) == (4, True)
 
 
+def test_what_is_suspended_is_listed_everywhere_and_a_plan_that_renames_it_says_so(
+    command: Command, rules: Path
+) -> None:
+    assert command("apply", str(rules)).code == 0
+    assert command("agent", "suspend", "concierge/crm", "--comment=taken over").code == 0
+    try:
+        (held,) = command("agent", "list", "-o", "json").rows("held")
+        assert (held["name"], held["comment"], held["in_rulebook"]) == ("concierge/crm", "taken over", True)
+        table = command("agent", "list").out.partition("\nsuspended:\n")[2]
+        assert ("concierge/crm" in table, "taken over" in table) == (True, True)
+        assert "suspended:" not in command("agent", "list", "--overdue").out
+        assert [one["name"] for one in command("status", "-o", "json").rows("suspended")] == ["concierge/crm"]
+        assert "concierge/crm" in command("status").out.partition("\nsuspended:\n")[2]
+        file = rules / "concierge.toml"
+        file.write_text(CONCIERGE.replace("component.crm]", "component.c9]").replace('"crm"]', '"c9"]'))
+        planned = command("plan", str(rules))
+        assert "! concierge/crm is suspended by an operator (" in planned.out
+        said = "the rulebook has no component of that name; concierge/c9 has its selectors and is not suspended"
+        assert said in planned.out
+        (lost,) = json.loads(command("plan", str(rules), "-o", "json").out)["lost"]
+        assert lost["heirs"] == ["concierge/c9"]
+        assert said in command("apply", str(rules)).out
+        (held,) = command("agent", "show", "concierge", "-o", "json").rows("held")
+        assert (held["name"], held["in_rulebook"]) == ("concierge/crm", False)
+        assert "concierge/crm" in command("agent", "show", "concierge").out.partition("\nsuspended:\n")[2]
+    finally:
+        assert command("agent", "resume", "concierge/crm").code == 0
+    assert command("status", "-o", "json").rows("suspended") == []
+
+
 def check_reach(world: World, file: Path) -> None:
     """Check what the plan that suspends the agent says of its credentials, and what it does not reach."""
     (token,) = world.listed("svid", "credentials", "--kind=jwt", "--spiffe-id=/agent/tested/own")

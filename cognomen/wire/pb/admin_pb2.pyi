@@ -998,6 +998,7 @@ class RulebookPlan(_message.Message):
     ENDS_FIELD_NUMBER: _builtins.int
     MORE_ENDS_FIELD_NUMBER: _builtins.int
     EXCHANGED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     in_force: _builtins.int
     """the revision that it would replace; 0: there is none"""
     digest: _builtins.str
@@ -1034,6 +1035,10 @@ class RulebookPlan(_message.Message):
     def exchanged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchanged]:
         """what it would not reach, one of each audience"""
 
+    @_builtins.property
+    def lost(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostHold]:
+        """what is suspended although it has no agent or component of that name"""
+
     def __init__(
         self,
         *,
@@ -1052,10 +1057,11 @@ class RulebookPlan(_message.Message):
         ends: _abc.Iterable[Global___PlannedEnd] | None = ...,
         more_ends: _builtins.int = ...,
         exchanged: _abc.Iterable[Global___Exchanged] | None = ...,
+        lost: _abc.Iterable[Global___LostHold] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "digest", b"digest", "ended", b"ended", "ends", b"ends", "exchanged", b"exchanged", "held", b"held", "in_force", b"in_force", "more_changes", b"more_changes", "more_ends", b"more_ends", "more_warnings", b"more_warnings", "new_revision", b"new_revision", "retired", b"retired", "superseded", b"superseded", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "digest", b"digest", "ended", b"ended", "ends", b"ends", "exchanged", b"exchanged", "held", b"held", "in_force", b"in_force", "lost", b"lost", "more_changes", b"more_changes", "more_ends", b"more_ends", "more_warnings", b"more_warnings", "new_revision", b"new_revision", "retired", b"retired", "superseded", b"superseded", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2119,6 +2125,8 @@ class IssuerStatus(_message.Message):
     OVER_LIMITS_MORE_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
     OVERDUE_MORE_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    SUSPENDED_MORE_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     version: _builtins.str
     incarnation: _builtins.str
@@ -2132,6 +2140,8 @@ class IssuerStatus(_message.Message):
     over_limits_more: _builtins.int
     """how many more of them there are"""
     overdue_more: _builtins.int
+    """how many more there are than those listed"""
+    suspended_more: _builtins.int
     """how many more there are than those listed"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -2161,6 +2171,10 @@ class IssuerStatus(_message.Message):
     def overdue(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverdueReview]:
         """agents whose review is overdue, by name; at most 20"""
 
+    @_builtins.property
+    def suspended(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldAgent]:
+        """agents and components that are suspended, by name; at most 20"""
+
     def __init__(
         self,
         *,
@@ -2182,10 +2196,12 @@ class IssuerStatus(_message.Message):
         over_limits_more: _builtins.int = ...,
         overdue: _abc.Iterable[Global___OverdueReview] | None = ...,
         overdue_more: _builtins.int = ...,
+        suspended: _abc.Iterable[Global___HeldAgent] | None = ...,
+        suspended_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "over_limits", b"over_limits", "over_limits_more", b"over_limits_more", "overdue", b"overdue", "overdue_more", b"overdue_more", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "over_limits", b"over_limits", "over_limits_more", b"over_limits_more", "overdue", b"overdue", "overdue_more", b"overdue_more", "started_at", b"started_at", "suspended", b"suspended", "suspended_more", b"suspended_more", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3630,3 +3646,32 @@ class ObservedProgram(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ObservedProgram: _TypeAlias = ObservedProgram  # noqa: Y015
+
+@_typing.final
+class LostHold(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    HEIRS_FIELD_NUMBER: _builtins.int
+    MORE_HEIRS_FIELD_NUMBER: _builtins.int
+    more_heirs: _builtins.int
+    @_builtins.property
+    def held(self) -> Global___HeldAgent: ...
+    @_builtins.property
+    def heirs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """components, such as concierge/crm, that have its selectors and are not suspended; at most 20"""
+
+    def __init__(
+        self,
+        *,
+        held: Global___HeldAgent | None = ...,
+        heirs: _abc.Iterable[_builtins.str] | None = ...,
+        more_heirs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heirs", b"heirs", "held", b"held", "more_heirs", b"more_heirs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostHold: _TypeAlias = LostHold  # noqa: Y015

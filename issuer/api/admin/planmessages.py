@@ -7,6 +7,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.revocationmessages import exchanged_to_pb
 from issuer.decisions.endings import Ending
 from issuer.decisions.entrysteps import Step
+from issuer.decisions.lostholds import LostHold
 from issuer.decisions.rulebooks import HeldAgent
 from issuer.flows.apply_rulebook import RulebookPlan
 
@@ -15,6 +16,7 @@ __all__ = ["held_to_pb", "plan_to_pb"]
 _SLICE = 256  # changes converted before other calls get a turn
 _MOST_BYTES = 32 * 1024 * 1024  # of changes in an answer, which has 64 MiB
 _MOST_WARNINGS = 1000
+_MOST_HEIRS = 20
 
 
 async def plan_to_pb(found: RulebookPlan, *, skip: int) -> pb.RulebookPlan:
@@ -33,6 +35,7 @@ async def plan_to_pb(found: RulebookPlan, *, skip: int) -> pb.RulebookPlan:
         new_revision=found.is_new,
         retired=found.retired,
         held=map(held_to_pb, found.held),
+        lost=map(_lost_to_pb, found.lost),
         ends=map(_ending_to_pb, found.reach.endings.identities),
         more_ends=found.reach.endings.more,
         exchanged=map(exchanged_to_pb, found.reach.exchanged),
@@ -63,6 +66,11 @@ def held_to_pb(held: HeldAgent) -> pb.HeldAgent:
         comment=held.comment,
         review_by="" if held.review_by is None else held.review_by.isoformat(),
     )
+
+
+def _lost_to_pb(lost: LostHold) -> pb.LostHold:
+    more = max(0, len(lost.heirs) - _MOST_HEIRS)
+    return pb.LostHold(held=held_to_pb(lost.held), heirs=lost.heirs[:_MOST_HEIRS], more_heirs=more)
 
 
 def _change_to_pb(step: Step) -> pb.PlannedChange:

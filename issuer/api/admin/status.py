@@ -7,6 +7,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.authorities import authority_to_pb
 from issuer.api.admin.limits import limit_to_pb
 from issuer.api.admin.part import Part
+from issuer.api.admin.planmessages import held_to_pb
 from issuer.flows.observe_issuer import Lag, Observed
 
 __all__ = ["StatusPart", "status_to_pb"]
@@ -14,6 +15,7 @@ __all__ = ["StatusPart", "status_to_pb"]
 _MOST_BEHIND = 20
 _MOST_OVER = 20
 _MOST_OVERDUE = 20
+_MOST_SUSPENDED = 20
 
 
 class StatusPart(Part):
@@ -52,6 +54,8 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
             for one in seen.overdue[:_MOST_OVERDUE]
         ],
         overdue_more=max(0, len(seen.overdue) - _MOST_OVERDUE),
+        suspended=map(held_to_pb, seen.suspended[:_MOST_SUSPENDED]),
+        suspended_more=max(0, len(seen.suspended) - _MOST_SUSPENDED),
     )
     if seen.oldest_truth is not None:
         message.oldest_truth.FromTimedelta(seen.oldest_truth)

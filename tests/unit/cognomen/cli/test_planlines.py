@@ -192,3 +192,25 @@ def test_ids_of_new_entries_are_not_told(capsys: pytest.CaptureFixture[str]) -> 
     changes = created(CONCIERGE)
     changes[0].after.id = EntryID("0123")
     assert not [line for line in lines(facts(changes=changes), capsys) if "0123" in line]
+
+
+def test_a_suspension_whose_name_the_rulebook_lacks_is_named_with_what_has_its_selectors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held = [
+        pb.HeldAgent(name=name, at=time_to_pb(NOW), actor="uid:0", comment="taken over")
+        for name in ("h/c", "h/d", "gone")
+    ]
+    heirs = [["h/c9"], [f"h/d{at}" for at in range(5)], []]
+    lost = [pb.LostHold(held=one, heirs=each, more_heirs=len(each) // 5) for one, each in zip(held, heirs, strict=True)]
+    found = facts(lost=lost)
+    shown = [line for line in lines(found, capsys) if line.startswith("!")]
+    by = "is suspended by an operator (uid:0, 2026-01-01T12:00:00Z: taken over), and the rulebook has no"
+    assert shown == [
+        f"! h/c {by} component of that name; h/c9 has its selectors and is not suspended",
+        f"! h/d {by} component of that name; h/d0, h/d1, h/d2 and 3 more have its selectors and are not suspended",
+        f"! gone {by} agent of that name",
+    ]
+    document = document_of(found)["lost"]
+    assert isinstance(document, list)
+    assert [one["heirs"] for one in document if isinstance(one, dict)] == heirs

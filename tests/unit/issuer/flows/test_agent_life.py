@@ -1,7 +1,7 @@
 """issuer/flows/hold_agents, suspend_overdue and review_agents: the end of an agent, overdue reviews, and what a review says: in memory."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.operator import Operator
-from issuer.flows.apply_rulebook import ApplyRulebook
+from issuer.flows.apply_rulebook import ApplyRulebook, RulebookPlan
 from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.review_agents import ReviewAgents
 from issuer.flows.suspend_overdue import SuspendOverdue
@@ -49,9 +49,11 @@ class House:
     overdue: SuspendOverdue
     review: ReviewAgents
 
+    async def plan(self, *documents: str) -> RulebookPlan:
+        return await self.rules.plan(_files(documents), actor=ACTOR)
+
     async def apply(self, *documents: str) -> int:
-        files = {f"{number}.toml": document for number, document in enumerate(documents)}
-        plan = await self.rules.plan(files, actor=ACTOR)
+        files, plan = _files(documents), await self.plan(*documents)
         return (await self.rules(files, plan.digest, actor=ACTOR)).revision
 
     async def live(self) -> set[str]:
@@ -62,6 +64,10 @@ class House:
     async def audit(self, action: str) -> list[dict[str, object]]:
         rows = await self.store.read(lambda tx: tx.audit.rows(after=0, limit=1000))
         return [event for row in rows if (event := json.loads(row.body))["action"] == action]
+
+
+def _files(documents: Sequence[str]) -> dict[str, str]:
+    return {f"{number}.toml": document for number, document in enumerate(documents)}
 
 
 def house_on(store: SQLiteDatastore, clock: FakeClock) -> House:
@@ -149,6 +155,44 @@ async def test_others_are_suspended_and_resumed_although_the_rulebook_in_force_h
     assert await house.live() == set()
     await house.agents.resume("billing", actor=ACTOR)
     assert await house.live() == {"billing"}
+
+
+async def test_an_agent_that_is_suspended_and_has_left_the_files_is_retired_with_its_last_owner(house: House) -> None:
+    await house.apply(RULES, BILLING.replace("travel-platform@example.org", "ann@example.org"))
+    await house.apply(RULES, BILLING.replace("travel-platform@example.org", "bob@example.org"))
+    await house.agents.suspend("billing", actor=ACTOR)
+    await house.apply(RULES)
+    await house.apply(RULES.replace("books trips", "books all trips"))
+    await house.agents.retire("billing", actor=ACTOR)
+    assert [one.owner for one in await house.agents.retired()] == ["bob@example.org"]
+    with pytest.raises(Refused, match=r"agent billing: retired by uid:0 on .* \(owner bob@example\.org\)"):
+        await house.apply(RULES, BILLING)
+
+
+async def test_a_plan_names_each_suspension_whose_name_it_lacks_and_what_has_its_selectors(house: House) -> None:
+    await house.apply(RULES, BILLING)
+    await house.agents.suspend("concierge/crm", actor=ACTOR)
+    await house.agents.suspend("billing", actor=ACTOR)
+    assert (await house.plan(RULES, BILLING)).lost == (), "it has both"
+    renamed = RULES.replace("component.crm]", "component.c9]").replace('"crm"]', '"c9"]')
+    plan = await house.plan(renamed, BILLING.replace("agent.billing", "agent.paying"))
+    found = {one.held.name: one.heirs for one in plan.lost}
+    paying = tuple(f"paying/{name}" for name in ("crm", "orchestrator", "reasoning"))
+    assert found == {"billing": paying, "concierge/crm": ("concierge/c9",)}
+    # It is also said once that rulebook is in force, and of a name that was suspended with it.
+    await house.apply(renamed)
+    await house.agents.suspend("concierge/c9", actor=ACTOR)
+    await house.agents.retire("billing", actor=ACTOR)
+    plan = await house.plan(renamed)
+    assert [(one.held.name, one.heirs) for one in plan.lost] == [("concierge/crm", ())]
+    # Less of its selectors is the same program, and so is more of them.
+    await house.agents.resume("concierge/c9", actor=ACTOR)
+    more = renamed.replace('["unix:uid:1003"]', '["unix:uid:1003", "unix:gid:7"]').replace(
+        '"unix:path:/opt/crm"', '"unix:gid:7"'
+    )
+    assert [one.heirs for one in (await house.plan(more)).lost] == [("concierge/c9",)]
+    other = renamed.replace("unix:uid:1003", "unix:uid:1033").replace("unix:uid:1004", "unix:uid:1044")
+    assert [one.heirs for one in (await house.plan(other)).lost] == [()]
 
 
 async def test_what_nobody_knows_is_not_retired(house: House) -> None:
