@@ -163,8 +163,8 @@ def _print(document: _Document, output: str) -> None:
         for one in _objects(owner, "agents"):
             if one["is_overdue"]:
                 click.echo(f"{one['agent']}: its review was due on {one['review_by']}")
-            if one["suspended_by"]:
-                click.echo(f"{one['agent']}: suspended by {one['suspended_by']} {one['suspended_because']}".rstrip())
+            for line in _suspensions(one):
+                click.echo(line)
     retired = _objects(document, "retired")
     if retired:
         click.echo("\nretired:")
@@ -175,6 +175,21 @@ def _rows(agent: _Document) -> Iterator[dict[str, JSON]]:
     for one in _objects(agent, "components"):
         broad: list[JSON] = [each["finding"] for each in _objects(one, "broad")]
         yield {**agent, **one, "broad": broad}
+
+
+def _suspensions(agent: _Document) -> Iterator[str]:
+    """Who suspended it, and who one of its components alone."""
+    whole = (agent["suspended_by"], agent["suspended_because"])
+    if agent["suspended_by"]:
+        yield _suspension(agent["agent"], *whole)
+    for one in _objects(agent, "components"):
+        alone = (one.get("suspended_by"), one.get("suspended_because"))  # a review of an older release has neither
+        if one.get("suspended_by") and alone != whole:
+            yield _suspension(f"{agent['agent']}/{one['component']}", *alone)
+
+
+def _suspension(name: JSON, by: JSON, because: JSON) -> str:
+    return f"{name}: suspended by {by} {because}".rstrip()
 
 
 def _objects(document: _Document, key: str) -> list[dict[str, JSON]]:

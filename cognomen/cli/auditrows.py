@@ -10,7 +10,7 @@ from typing import TypedDict
 import click
 
 from cognomen.cli.admin import Admin
-from cognomen.cli.agentnames import names_in
+from cognomen.cli.eventnames import names_of
 from cognomen.cli.naming import known_id, with_node
 from cognomen.cli.options import Renamed, moment
 from cognomen.cli.serials import serial_from_text
@@ -24,7 +24,6 @@ from svid.encoding import JSON, json_value
 __all__ = ["FILTERS", "Filters", "asked", "check_order", "event_of", "rows_of"]
 
 _PAGE = 1000
-_OF_AGENTS = ("agent suspended", "agent resumed", "agent retired")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}\+00:00")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -132,9 +131,8 @@ def event_of(row: AuditRow) -> dict[str, JSON]:
         return {"number": row.number, "unreadable": row.body.decode(errors="replace")}
     facts = event.get("facts")
     with_z = {"facts": {key: _with_z(fact) for key, fact in facts.items()}} if isinstance(facts, dict) else {}
-    names = names_in(event.get("subject")) if event.get("action") not in _OF_AGENTS else {"agent": event.get("subject")}
     known = {key: _with_z(value) for key, value in event.items()}
-    return {"number": row.number, **known, **with_z, "component": "", **names}
+    return {"number": row.number, **known, **with_z, **names_of(event)}
 
 
 def _with_z(value: JSON) -> JSON:

@@ -45,7 +45,8 @@ class Seen:
     Args:
         last_minted: by the ledger, for any node; None: never.
         last_fetched: as attestors report it; None: no use was reported.
-        use: new: the entry is younger than the time in question; not known: a node that has it did not report all of that time.
+        use: no identity: it has none now, whatever it had before; new: the entry is younger than the time in question; not known: a node
+            that has it did not report all of that time.
     """
 
     last_minted: datetime | None = None
@@ -87,10 +88,12 @@ def broad_rules(rulebook: Rulebook) -> Broad:
 def review_document(review: ReviewedAgents) -> dict[str, JSON]:
     """Write a review.
 
-    Shape: owners by name, each with its agents by name; times as RFC 3339 with Z, to the second; then the retired names.
+    Shape: owners by name, each with its agents by name; times as RFC 3339 with Z, to the second; then the retired names. Each agent has all
+    components of the rulebook, also those that are suspended alone.
     """
     today = review.at.date()
-    working = as_it_works(with_retired(review.rulebook, review.retired.keys()), review.held, today)
+    whole = {name: one for name, one in review.held.items() if "/" not in name}
+    working = as_it_works(with_retired(review.rulebook, review.retired.keys()), whole, today)
     by_owner: dict[str, list[JSON]] = defaultdict(list)
     for name in sorted(working.agents):
         by_owner[working.agents[name].owner].append(_agent(review, working.agents[name]))
@@ -99,14 +102,15 @@ def review_document(review: ReviewedAgents) -> dict[str, JSON]:
 
 
 def _agent(review: ReviewedAgents, agent: Agent) -> dict[str, JSON]:
-    held = review.held.get(agent.name)
-    components: list[JSON] = [_component(review, agent.components[name]) for name in sorted(agent.components)]
+    held = review.held.get(agent.name) if agent.state is AgentState.SUSPENDED else None
+    components: list[JSON] = [
+        _component(review, agent.components[name], agent.state, held) for name in sorted(agent.components)
+    ]
     return {
         "agent": agent.name,
         "purpose": agent.purpose,
         "state": agent.state.value,
-        "suspended_by": "" if held is None or agent.state is not AgentState.SUSPENDED else held.actor,
-        "suspended_because": "" if held is None or agent.state is not AgentState.SUSPENDED else held.comment,
+        **_suspended(held),
         "review_by": None if agent.review_by is None else agent.review_by.isoformat(),
         "on_overdue": agent.on_overdue.value,
         "is_overdue": is_overdue(agent, review.at.date()),
@@ -114,7 +118,10 @@ def _agent(review: ReviewedAgents, agent: Agent) -> dict[str, JSON]:
     }
 
 
-def _component(review: ReviewedAgents, component: Component) -> dict[str, JSON]:
+def _component(
+    review: ReviewedAgents, component: Component, state: AgentState, of_agent: HeldAgent | None
+) -> dict[str, JSON]:
+    alone = review.held.get(str(component.name)) if state is not AgentState.RETIRED else None
     seen = review.seen.get(component.name, Seen())
     broad: list[JSON] = [
         {"finding": finding, "problem": problem} for finding, problem in review.broad.get(component.name, ())
@@ -123,10 +130,19 @@ def _component(review: ReviewedAgents, component: Component) -> dict[str, JSON]:
         "component": component.name.component,
         "kind": component.kind.value,
         "path": component.path,
+        "state": (state if alone is None else AgentState.SUSPENDED).value,
+        **_suspended(alone or of_agent),
         "use": seen.use.value,
         "last_minted": _moment(seen.last_minted),
         "last_fetched": _moment(seen.last_fetched),
         "broad": broad,
+    }
+
+
+def _suspended(held: HeldAgent | None) -> dict[str, JSON]:
+    return {
+        "suspended_by": "" if held is None else held.actor,
+        "suspended_because": "" if held is None else held.comment,
     }
 
 

@@ -82,6 +82,9 @@ class _Event(msgspec.Struct, frozen=True):
     facts: dict[str, str]
 
 
+_AGENTS = ("retired", "of_agents")
+"""The facts that have names of agents."""
+
 _event_of = msgspec.json.Decoder(_Event).decode
 
 
@@ -141,8 +144,8 @@ class AuditFilter:
         own = f"spiffe://{self.agent_of}/agent/{self.agent}"
         if event.subject == own or event.subject.startswith(f"{own}/"):
             return True
-        is_command = event.subject == self.agent and event.action in AGENT_ACTIONS
-        return is_command or self.agent in event.facts.get("retired", "").split()
+        is_command = event.action in AGENT_ACTIONS and event.subject.partition("/")[0] == self.agent
+        return is_command or any(self.agent in event.facts.get(fact, "").split() for fact in _AGENTS)
 
     def _is_above(self, subject: str) -> bool:
         return self.subject.endswith("/") and subject.startswith(self.subject)

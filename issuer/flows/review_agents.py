@@ -213,10 +213,10 @@ class ReviewAgents:
 def _use(
     entries: Sequence[RegistrationEntry], last: datetime | None, since: datetime, silent: frozenset[SpiffeID]
 ) -> Use:
-    if last is not None and last >= since:
-        return Use.USED
     if not entries:
         return Use.NONE
+    if last is not None and last >= since:
+        return Use.USED
     if any(one.parent_id in silent for one in entries):
         return Use.NOT_KNOWN
     return Use.NEW if all(one.created_at is not None and one.created_at >= since for one in entries) else Use.UNUSED

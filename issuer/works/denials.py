@@ -3,24 +3,28 @@
 issuer/decisions/revocation decides what may be named. ADR-0015 says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from cognomen.protocol.names import NodeID
+from cognomen.protocol.names import NodeID, agent_and_component
 from issuer.datastore.port import Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.ledger import CredentialKind
 from issuer.decisions.revocation import Live, Reason, Revocation, Target
+from svid.spiffeid import SpiffeID
 
 __all__ = ["all_of_nodes", "deny_in", "end_in"]
 
 _ALL_OF_A_NODE = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
 
 
-def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
+def deny_in(tx: Transaction, asked: Revocation, live: Live, *, gone: Collection[SpiffeID] = ()) -> Revocation:
     """Write a revocation and its denials, with their change and their audit row; returns the revocation as stored.
+
+    Args:
+        gone: the SPIFFE IDs of those entries of its target that are deleted already.
 
     Once it is committed, call EnforcementWatch.committed, which begins to time it.
     """
@@ -46,6 +50,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
                     "denied": str(stored.denied),
                     "over": str(stored.over),
                     "compromised": str(stored.compromised),
+                    **_of_agents(tx, asked.target, gone),
                 },
             )
         ]
@@ -53,15 +58,25 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     return stored
 
 
-def end_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation | None:
+def end_in(tx: Transaction, asked: Revocation, live: Live, *, gone: Collection[SpiffeID] = ()) -> Revocation | None:
     """End what is left for something that another command removes; if nothing is left, write nothing."""
     is_leak = asked.reason is Reason.KEY_COMPROMISE
-    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at, is_leak=is_leak) else None
+    return deny_in(tx, asked, live, gone=gone) if tx.denials.is_any(live, now=asked.at, is_leak=is_leak) else None
 
 
 def all_of_nodes(node_ids: Sequence[NodeID]) -> Live:
     """Everything that was signed for these nodes and their workloads."""
     return Live(kinds=_ALL_OF_A_NODE, node_ids=node_ids)
+
+
+def _of_agents(tx: Transaction, target: Target, gone: Collection[SpiffeID]) -> Mapping[str, str]:
+    """The facts that say of which agents and of which component the entries are: the row's subject is the id of one."""
+    left = tx.entries.get(target.entry_ids).values() if target.entry_ids else ()
+    names = {agent_and_component(one) for one in (*gone, *(entry.spiffe_id for entry in left))} - {("", "")}
+    if not names:
+        return {}
+    agents = {"of_agents": " ".join(sorted({agent for agent, _ in names}))}
+    return agents if len(names) > 1 else {**agents, "of_component": "/".join(*names)}
 
 
 def _subject(target: Target) -> str:

@@ -65,7 +65,8 @@ def _end(tx: Transaction, plan: Plan, asked: Asked) -> Sequence[Revocation]:
         target = Target(kind=RevocationKind.DELETION, entry_ids=plan.ended)
         reason, comment = Reason.CESSATION_OF_OPERATION, comment_of(asked.actor)
         order = Revocation(target=target, reason=reason, comment=comment, actor=asked.actor, at=asked.at)
-        revocation = end_in(tx, order, Live(entry_ids=plan.ended))
+        gone = {step.entry.spiffe_id for step in plan.steps if step.after is None}
+        revocation = end_in(tx, order, Live(entry_ids=plan.ended), gone=gone)
         ended += [] if revocation is None else [revocation]
     if plan.superseded:
         tx.supersessions.add(plan.superseded)

@@ -96,6 +96,10 @@ def test_a_row_that_is_no_event_is_read_only_where_nothing_is_asked_of_it() -> N
         (replace(EVENT, subject="spiffe://example.org/agent/a/b"), True),
         (replace(EVENT, subject="spiffe://example.org/agent/a/…"), True),  # a revocation of all of it
         (replace(EVENT, action="agent suspended", subject="a"), True),
+        (replace(EVENT, action="agent suspended", subject="a/b"), True),
+        (replace(EVENT, action="agent resumed", subject="ab/a"), False),
+        (replace(EVENT, action="revoked", subject="e1 and 2 more", facts={"of_agents": "b a"}), True),
+        (replace(EVENT, action="revoked", subject="e1", facts={"of_agents": "b"}), False),
         (replace(EVENT, action="rulebook applied", subject="rulebook", facts={"retired": "b a"}), True),
         (replace(EVENT, action="node renamed", subject="a"), False),
         (replace(EVENT, action="agent suspended", subject="ab"), False),

@@ -9,6 +9,7 @@ import pytest
 
 from cognomen.protocol.agentreview import SignedReview
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.operator import Operator
@@ -25,6 +26,7 @@ from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuer_values import TRUST_DOMAIN
 from tests.doubles.issuersurroundings import around
+from tests.doubles.uses import a_use
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
 ACTOR = Operator("uid:0", login="uid:1000", comment="PR 7")
@@ -295,6 +297,45 @@ async def test_a_review_says_by_owner_what_is_unused_overdue_and_broad(house: Ho
     assert (old["trust_domain"], old["revision"], old["unused_for"]) == (str(TRUST_DOMAIN), 1, "30d")
     with pytest.raises(Refused, match="unused_for: expected at most 90d"):
         await house.review(91 * DAY)
+
+
+async def test_a_review_has_components_that_are_suspended_alone_and_says_who_did_that(house: House) -> None:
+    await house.apply(RULES)
+    before = {
+        str(one["component"])
+        for one in _rows(_rows(_rows(await house.review(DAY), "owners")[0], "agents")[0], "components")
+    }
+    alone = min(before)
+    await house.agents.suspend(f"concierge/{alone}", actor=ACTOR)
+    signed = await house.review.export(DAY, actor=ACTOR)
+    (concierge,) = _rows(_rows(signed.document, "owners")[0], "agents")
+    found = {
+        one["component"]: (one["state"], one["suspended_by"], one["suspended_because"], one["use"])
+        for one in _rows(concierge, "components")
+    }
+    assert (concierge["state"], concierge["suspended_by"]) == ("active", "")
+    assert found.pop(alone) == ("suspended", "uid:0", "PR 7", "no identity")
+    assert found == dict.fromkeys(before - {alone}, ("active", "", "", "new"))
+    await house.agents.retire("concierge", at_once=True, actor=ACTOR)
+    (concierge,) = _rows(_rows(await house.review(DAY), "owners")[0], "agents")
+    assert {(one["state"], one["suspended_by"]) for one in _rows(concierge, "components")} == {("retired", "")}
+
+
+async def test_what_is_suspended_has_no_identity_and_its_last_use_is_still_shown(house: House) -> None:
+    await house.apply(RULES)
+    entries = await house.store.read(lambda tx: tx.entries.find(EntryFilter(), after="", limit=1000))
+    used = next(one for one in entries if one.spiffe_id.path.startswith("/agent/concierge/"))
+    use = a_use(entry_id=used.id, first_at=house.clock.now(), last_at=house.clock.now())
+    await house.store.write(lambda tx: tx.uses.note(NodeID("n1"), [use], most=10, most_bytes=10_000))
+
+    async def of_it() -> tuple[object, bool]:
+        (concierge,) = _rows(_rows(await house.review(DAY), "owners")[0], "agents")
+        (one,) = (one for one in _rows(concierge, "components") if one["path"] == used.spiffe_id.path)
+        return one["use"], one["last_fetched"] is not None
+
+    assert await of_it() == ("used", True)
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert await of_it() == ("no identity", True)
 
 
 async def test_an_exported_review_is_signed_and_on_record(house: House) -> None:

@@ -1,6 +1,7 @@
 """issuer/flows/apply_rulebook: a rulebook becomes entries exactly as it was planned, and nothing else touches them: in memory."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -444,6 +445,20 @@ async def test_a_plan_says_what_of_whom_it_ends_and_what_it_does_not_reach(house
     assert [one.until for one in longer.reach.exchanged] == [NOW + 6 * HOUR]
     left = await house.rules.plan(files(""), actor=ACTOR, let_expire=True)
     assert left.reach == Reach()
+
+
+async def test_a_revocation_that_an_apply_makes_names_its_agents_and_the_component_if_it_is_one(house: House) -> None:
+    await house.apply(CONCIERGE)
+    crm, *_, reasoning, _ = await house.stored()
+    tokens = [(crm, "https://crm.example.org"), (reasoning, "https://api.anthropic.com")]
+    await house.store.write(lambda tx: tx.ledger.record([token(*one) for one in tokens]))
+    await house.apply(CONCIERGE.replace("unix:uid:1002", "unix:uid:2002").partition("[[case]]")[0])
+    await house.apply("")
+    revoked = [json.loads(one)["facts"] for one in await house.audit() if '"action":"revoked"' in one]
+    assert [(one["kind"], one["of_agents"], one.get("of_component")) for one in revoked] == [
+        ("update", "concierge", "concierge/reasoning"),
+        ("deletion", "concierge", None),
+    ]
 
 
 async def test_providers_of_the_rulebook_in_force_say_how_long_their_tokens_live(house: House) -> None:
