@@ -34,7 +34,8 @@ def plan(rules: Path, save: Path | None, output: str, socket: Path, *, let_expir
     an identity right now. They have 2 s; those that do not answer are named.
 
     The exit code is 2 if applying it would leave a new revision, and 0 if nothing at all would
-    change. --output json has everything.
+    change. Wrong usage is 2 as well, and then prints no plan: a script also looks whether there
+    is one. --output json has everything.
 
     \b
     Examples:

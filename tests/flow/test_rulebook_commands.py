@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from cognomen.cli.main import run
 from cognomen.rulebook.tables import RulebookTable
+from tests.doubles.project import ROOT
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
 _OVERLAP = CONCIERGE.replace("unix:uid:1002", "unix:uid:1001").replace("concierge/reasoning", "concierge/orchestrator")
@@ -165,6 +168,23 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     ):
         assert run(["prove", str(tmp_path / name)]) == code
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
+def test_rules_that_one_may_not_read_are_no_wrong_usage(rules: Path, tmp_path: Path) -> None:
+    """2 would say of a plan that it changes something."""
+    tmp_path.chmod(0o711)
+    (rules / "concierge.toml").chmod(0o600)
+    for argument in ("rules/concierge.toml", "rules"):
+        call = (  # everything is imported before that user, who may not be able to read it, does the rest
+            "import os; from cognomen.cli.main import run; run(['prove', '--help']); os.setuid(65534);"
+            f"raise SystemExit(run(['prove', '{argument}']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", call], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (1, "error: rules/concierge.toml: permission denied\n")
 
 
 def test_the_graph_is_drawn_as_lines_and_for_graphviz(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
