@@ -42,15 +42,28 @@ def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.Captu
     assert run(["prove", str(rules)]) == 1
     told = capsys.readouterr().out
     for words in (
-        f"a process can be concierge/orchestrator and concierge/reasoning at once (overlap, {file})",
+        f"a process can be concierge/orchestrator and concierge/reasoning at once (overlap, {file}:10)",
         "  shown by: unix:path:/srv/concierge/bin/python unix:uid:1001, on nodes: join_token:label:team:travel",
-        '  add a selector in which they differ, such as unix:uid; if it is meant so: allow = ["overlap"]',
+        '  add a selector in which they differ, such as unix:uid; if it is meant so: allow = ["overlap"] in both components',
         "3 components of active agents, 1 finding",
     ):
         assert words in told
     assert run(["prove", str(rules), "-o", "json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["file"], found["line"], found["lacking"]) == (str(file), 10, found["components"])
     assert (found["guard"], found["components"]) == ("overlap", ["concierge/orchestrator", "concierge/reasoning"])
+
+
+def test_a_finding_about_two_names_the_one_that_does_not_allow_it(
+    rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rules / "concierge.toml"
+    file.write_text(_OVERLAP.replace('kind = "orchestrator"', 'kind = "orchestrator"\nallow = ["overlap"]'))
+    assert run(["prove", str(rules)]) == 1
+    assert 'if it is meant so: allow = ["overlap"] in concierge/reasoning too\n' in capsys.readouterr().out
+    assert run(["prove", str(rules), "-o", "json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert found["lacking"] == ["concierge/reasoning"]
 
 
 @pytest.mark.parametrize(
