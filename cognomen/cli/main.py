@@ -125,17 +125,19 @@ def cognomen() -> None:
     \b
     Tables show what fits in 80 columns; --output wide shows everything in full,
     on a narrow terminal with a line for each field.
-    Every command that prints data takes --output json. The keys are the field
-    names in proto/cognomen/wire/pb, and will not change. In a list that is not
+    Every command that prints data takes --output json, but graph, rulebook
+    diff and rulebook rollback, which print text. The keys are the field names
+    in proto/cognomen/wire/pb, and will not change. In a list that is not
     whole, next_page_token is not empty, or a key says so that is named more or
     ends in _more.
 
     \b
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
-    be reached or cannot answer now (for revoke --wait: revoked, but not
-    enforced everywhere), 4 not found, 5 denied, 130 interrupted, 141 the
-    reader of the output has gone, 143 ended by SIGTERM. A file that is named
-    and missing is 2, one that cannot be read or written is 1.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage (for plan also: it
+    would change something), 3 the daemon cannot be reached or cannot answer now
+    (for revoke --wait: revoked, but not enforced everywhere), 4 not found,
+    5 denied, 130 interrupted, 141 the reader of the output has gone, 143 ended
+    by SIGTERM. A file that is named and missing is 2, but RULES that are
+    missing are 4; one that cannot be read or written is 1.
     """  # noqa: D301 - \b tells click to keep the lines of the paragraph
 
 

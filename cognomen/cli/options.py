@@ -13,6 +13,7 @@ import click
 
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.protocol.durations import parse_duration
+from cognomen.protocol.errors import FileRefused, Kind
 from cognomen.protocol.selector import Selector
 from svid.clock import SystemClock
 from svid.errors import AddressError, SVIDError
@@ -48,12 +49,14 @@ _MAX_SOURCE_BYTES = 256 * 1024 * 1024
 class GivenPath(click.Path):
     """A path that is not empty; pathlib would take an empty one for the current directory.
 
+    Whether it can be read is found when it is: click would end with 2, like wrong usage and like a plan that changes something.
+
     Args:
         allow_dash: whether `-` means a standard stream.
     """
 
     def __init__(self, *, allow_dash: bool = False) -> None:
-        super().__init__(path_type=Path, allow_dash=allow_dash)
+        super().__init__(path_type=Path, allow_dash=allow_dash, readable=False)
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
@@ -253,13 +256,20 @@ def moment(text: str) -> datetime:
 
 
 def read_source(name: str) -> str:
-    """Read a text from a file, or from standard input if the name is `-`."""
+    """Read a text from a file, or from standard input if the name is `-`.
+
+    Raises:
+        FileRefused: it cannot be read.
+        click.UsageError: there is no such file, or it is no text.
+    """
     try:
         with click.open_file(name, "rb") as file:
             data = bytes(file.read(_MAX_SOURCE_BYTES + 1))
         text = data.decode()
+    except FileNotFoundError as e:
+        raise click.UsageError(f"{name}: no such file or directory") from e
     except OSError as e:
-        raise click.UsageError(f"{name}: {(e.strerror or str(e)).lower()}") from e
+        raise FileRefused(Kind.UNAVAILABLE, f"{name}: {(e.strerror or str(e)).lower()}") from e
     except UnicodeDecodeError as e:
         raise click.UsageError(f"{name}: expected UTF-8 text") from e
     if len(data) > _MAX_SOURCE_BYTES:

@@ -26,15 +26,17 @@ def plan(rules: Path, save: Path | None, output: str, socket: Path, *, let_expir
     """Show what applying a rulebook would change, and change nothing.
 
     RULES is a file, or a folder with files *.toml. The lines begin with + for what comes, ~ for
-    what changes, - for what goes, and ! for a guard rail that a component does without, or an
-    agent that an operator suspended. Below them stands which live credentials would be revoked.
+    what changes, - for what goes, ? for a component that only
+    observes, and ! for a guard rail that a component does without, an agent that an operator
+    suspended, or a test that fails. Below them stands which live credentials would be revoked.
     A rulebook owns the entries below /agent and no others.
 
     The connected nodes whose entries it changes are asked which programs would gain or lose
     an identity right now. They have 2 s; those that do not answer are named.
 
     The exit code is 2 if applying it would leave a new revision, and 0 if nothing at all would
-    change. --output json has everything.
+    change. Wrong usage is 2 as well, and then prints no plan: a script also looks whether there
+    is one. --output json has everything.
 
     \b
     Examples:

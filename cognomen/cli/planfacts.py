@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cognomen.cli.limits import limit_lines
+from cognomen.rulebook.casetests import Outcome, run
 from cognomen.rulebook.differing import Difference, differences
+from cognomen.rulebook.findingplaces import FindingPlaces
 from cognomen.rulebook.proving import Finding, loosened
 from cognomen.rulebook.rules import Component, Rulebook
 from cognomen.rulebook.tables import Mode
@@ -56,6 +58,16 @@ class PlanFacts:
         return list(loosened(self.rulebook, self.before))
 
     @cached_property
+    def places(self) -> FindingPlaces:
+        """Where stands what the findings are about."""
+        return FindingPlaces(self.files.items())
+
+    @cached_property
+    def failed_tests(self) -> list[Outcome]:
+        """The tests of the rulebook that fail; nothing is refused for them."""
+        return [one for one in run(self.rulebook) if not one.is_good]
+
+    @cached_property
     def files_by_change(self) -> tuple[list[str], list[str], list[str]]:
         """The names of the files that come, change and go."""
         both = self.files.keys() & self.files_before.keys()
@@ -103,7 +115,8 @@ def document_of(found: PlanFacts) -> dict[str, JSON]:
         "more_ends": plan.more_ends,
         "exchanged": [dict(document_from_message(one)) for one in plan.exchanged],
         "observed": [{"component": str(one.name), "is_new": is_new} for one, is_new in found.observed],
-        "allowed": [_finding(one) for one in found.loosened],
+        "allowed": [_finding(one, found.places) for one in found.loosened],
+        "failed_tests": [one.case.name for one in found.failed_tests],
     }
 
 
@@ -116,10 +129,12 @@ def _facts(facts: Mapping[str, JSON]) -> dict[str, JSON]:
     return dict(facts)
 
 
-def _finding(one: Finding) -> JSON:
+def _finding(one: Finding, places: FindingPlaces) -> JSON:
     return {
         "guard": one.guard.value,
         "components": [str(each.name) for each in one.components],
+        "file": one.components[0].where.file,
+        "line": places.line(one),
         "problem": one.problem,
         "is_new": one.is_new,
         "more": one.more,

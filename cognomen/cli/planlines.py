@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -15,8 +16,10 @@ from cognomen.cli.limits import limit_lines
 from cognomen.cli.output import counted, warn
 from cognomen.cli.plainly import plainly
 from cognomen.cli.planfacts import PlanFacts
+from cognomen.rulebook.casetests import Outcome
 from cognomen.rulebook.compiling import group_path
 from cognomen.rulebook.differing import Difference
+from cognomen.rulebook.findingplaces import FindingPlaces
 from cognomen.rulebook.proving import Finding
 from cognomen.rulebook.reviews import is_past_grace, overdue
 from cognomen.rulebook.rules import Nodes
@@ -51,6 +54,7 @@ def print_lines(found: PlanFacts) -> None:
         *_of_agents(plan),
         *_of_modes(found),
         *_of_guards(found),
+        *_of_tests(found),
     ]:
         _print(mark, line)
     counts = found.counts
@@ -199,13 +203,27 @@ def _holder(held: pb.HeldAgent) -> str:
 
 def _of_guards(found: PlanFacts) -> Iterator[tuple[str, str]]:
     """Guard rails that components go without, the new ones first."""
-    yield from _bounded(sorted(found.loosened, key=lambda one: not one.is_new), _guard, "guard rail")
+    loosened = sorted(found.loosened, key=lambda one: not one.is_new)
+    yield from _bounded(loosened, partial(_guard, places=found.places), "guard rail")
 
 
-def _guard(one: Finding) -> str:
+def _guard(one: Finding, *, places: FindingPlaces) -> str:
     more = f"; and {one.more} more like this" if one.more else ""
     new = "new: " if one.is_new else ""
-    return f"{new}{one.components[0].name} allows {one.guard}: {text_of(one.problem)}{more}"
+    return (
+        f"{new}{one.components[0].name} allows {one.guard}: {text_of(one.problem)} ({text_of(places.place(one))}){more}"
+    )
+
+
+def _of_tests(found: PlanFacts) -> Iterator[tuple[str, str]]:
+    """The tests that fail; what fails is applied all the same."""
+    yield from _bounded(found.failed_tests, _failed, "failed test")
+
+
+def _failed(one: Outcome) -> str:
+    expected, is_found = (", ".join(map(str, sorted(some))) or "nothing" for some in (one.case.expect, one.found))
+    why = f"expected {expected}, found {is_found}" if one.case.expect != one.found else "it has other audiences"
+    return f"test {plainly(one.case.name)} fails: {text_of(why)}; see: cognomen test RULES"
 
 
 def _bounded(found: list[T], said: Callable[[T], str], what: str) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,21 @@ class Finding:
     @property
     def is_allowed(self) -> bool:
         """Whether all its components allow it."""
-        return all(self.guard in one.allow for one in self.components)
+        return not self.lacking
+
+    @property
+    def lacking(self) -> list[Component]:
+        """Those of its components that do not allow it."""
+        return [one for one in self.components if self.guard not in one.allow]
+
+    @property
+    def allowance(self) -> str:
+        """What its components must say, so that it is allowed: all of them, and which of two still lacks it."""
+        lacking = self.lacking
+        which = ""
+        if len(self.components) > 1 and lacking:
+            which = f" in {lacking[0].name} too" if len(lacking) < len(self.components) else " in both components"
+        return f'allow = ["{self.guard.value}"]{which}'
 
 
 class _Single(NamedTuple):

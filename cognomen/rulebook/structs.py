@@ -61,15 +61,29 @@ def read_struct(data: object, kind: type[_T], path: Path, tell: Tell, *, but: st
         try:
             values[name] = msgspec.convert(value, known[name].type)
         except msgspec.ValidationError:
-            choices = _choices(known[name].type)
-            mend: Mend = partial(suggestion, value, choices) if isinstance(value, str) else ""
-            tell((*path, name), f"expected {_expected(known[name].type)}, found {shown(value)}", mend)
+            _tell_value(value, known[name].type, (*path, name), tell)
             faults += 1
     for name, one in known.items():
         if one.default is NODEFAULT and one.default_factory is NODEFAULT and name not in data:
             tell((*path, name), "missing", f"it is {_expected(one.type)}")
             faults += 1
     return None if faults else kind(**{known[name].name: value for name, value in values.items()})
+
+
+def _tell_value(value: object, kind: object, path: Path, tell: Tell) -> None:
+    """Note what is wrong with a value that is not of its kind."""
+    choices = _choices(kind)
+    if choices and isinstance(value, list) and typing.get_origin(_plain(kind)) is list:
+        for number, each in enumerate(value):
+            if each not in choices:
+                _tell_choice(each, choices, f"one of {', '.join(choices)}", (*path, number), tell)
+    else:
+        _tell_choice(value, choices, _expected(kind), path, tell)
+
+
+def _tell_choice(value: object, choices: list[str], expected: str, path: Path, tell: Tell) -> None:
+    mend: Mend = partial(suggestion, value, choices) if isinstance(value, str) else ""
+    tell(path, f"expected {expected}, found {shown(value)}", mend)
 
 
 @cache

@@ -13,6 +13,7 @@ from itertools import islice
 from types import MappingProxyType
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.findingplaces import FindingPlaces
 from cognomen.rulebook.limits import limited
 from cognomen.rulebook.proving import prove
 from cognomen.rulebook.rules import Agent, Rulebook
@@ -224,7 +225,8 @@ def _read(files: Mapping[str, str]) -> Rulebook:
         raise Refused(Kind.INVALID, f"rulebook: {told}", hint="see all faults: cognomen prove RULES")
     found = list(islice(prove(rulebook), _MOST_NAMED))
     if found:
-        told = "; ".join(f"{one.components[0].name}: {one.problem} ({one.guard})" for one in found)
+        places = FindingPlaces(files.items())
+        told = "; ".join(f"{one.components[0].name}: {one.problem} ({one.guard}, {places.place(one)})" for one in found)
         raise Refused(Kind.INVALID, f"rulebook: {told}", hint="see all findings: cognomen prove RULES")
     return rulebook
 

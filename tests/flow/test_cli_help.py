@@ -84,7 +84,7 @@ def test_no_help_is_wider_than_a_terminal(names: tuple[str, ...], capsys: pytest
 
 def test_the_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    assert "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3" in capsys.readouterr().out
+    assert "Exit codes: 0 done, 1 refused or failed, 2 wrong usage (for plan also: it" in capsys.readouterr().out
 
 
 def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from cognomen.cli.main import run
 from cognomen.rulebook.tables import RulebookTable
+from tests.doubles.project import ROOT
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
 _OVERLAP = CONCIERGE.replace("unix:uid:1002", "unix:uid:1001").replace("concierge/reasoning", "concierge/orchestrator")
@@ -39,15 +42,28 @@ def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.Captu
     assert run(["prove", str(rules)]) == 1
     told = capsys.readouterr().out
     for words in (
-        f"a process can be concierge/orchestrator and concierge/reasoning at once (overlap, {file})",
+        f"a process can be concierge/orchestrator and concierge/reasoning at once (overlap, {file}:10)",
         "  shown by: unix:path:/srv/concierge/bin/python unix:uid:1001, on nodes: join_token:label:team:travel",
-        '  add a selector in which they differ, such as unix:uid; if it is meant so: allow = ["overlap"]',
+        '  add a selector in which they differ, such as unix:uid; if it is meant so: allow = ["overlap"] in both components',
         "3 components of active agents, 1 finding",
     ):
         assert words in told
     assert run(["prove", str(rules), "-o", "json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["file"], found["line"], found["lacking"]) == (str(file), 10, found["components"])
     assert (found["guard"], found["components"]) == ("overlap", ["concierge/orchestrator", "concierge/reasoning"])
+
+
+def test_a_finding_about_two_names_the_one_that_does_not_allow_it(
+    rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rules / "concierge.toml"
+    file.write_text(_OVERLAP.replace('kind = "orchestrator"', 'kind = "orchestrator"\nallow = ["overlap"]'))
+    assert run(["prove", str(rules)]) == 1
+    assert 'if it is meant so: allow = ["overlap"] in concierge/reasoning too\n' in capsys.readouterr().out
+    assert run(["prove", str(rules), "-o", "json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert found["lacking"] == ["concierge/reasoning"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +181,23 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     ):
         assert run(["prove", str(tmp_path / name)]) == code
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
+def test_rules_that_one_may_not_read_are_no_wrong_usage(rules: Path, tmp_path: Path) -> None:
+    """2 would say of a plan that it changes something."""
+    tmp_path.chmod(0o711)
+    (rules / "concierge.toml").chmod(0o600)
+    for argument in ("rules/concierge.toml", "rules"):
+        call = (  # everything is imported before that user, who may not be able to read it, does the rest
+            "import os; from cognomen.cli.main import run; run(['prove', '--help']); os.setuid(65534);"
+            f"raise SystemExit(run(['prove', '{argument}']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", call], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (1, "error: rules/concierge.toml: permission denied\n")
 
 
 def test_the_graph_is_drawn_as_lines_and_for_graphviz(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:

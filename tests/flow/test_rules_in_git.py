@@ -111,6 +111,16 @@ def test_a_wrong_change_stops_before_the_issuer_is_asked(runner: Runner) -> None
     assert runner.run("plan")[0] not in {0, 2}, "what cannot be planned fails the job"
 
 
+def test_a_plan_that_was_not_made_is_no_plan(runner: Runner) -> None:
+    """Wrong usage ends with 2, as a plan does that changes something."""
+    runner.write(RULES)
+    command = runner.checkout.parent / "bin" / "cognomen"
+    command.write_text(command.read_text().replace('"$@"', '"$@" --no-such-option'))
+    assert runner.run("plan") == (1, "Plan")
+    (runner.checkout / "plan.json").write_text("of an earlier run")
+    assert runner.run("apply") == (1, "Plan")
+
+
 def test_a_plan_is_not_applied_after_somebody_else_applied_another(runner: Runner) -> None:
     runner.write(RULES)
     plan, apply = (step for step in JOBS["apply"]["steps"] if "run" in step)

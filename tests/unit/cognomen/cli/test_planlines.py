@@ -119,16 +119,30 @@ def test_what_is_retired_held_and_ends_is_told(capsys: pytest.CaptureFixture[str
 
 def test_guard_rails_are_bounded_and_the_new_ones_come_first(capsys: pytest.CaptureFixture[str]) -> None:
     told = [line for line in lines(facts(OVERLAPPING, OVERLAPPING), capsys) if line.startswith("!")]
-    assert told[2].startswith("! a/c0 allows overlap: a process can be a/c0 and a/c3 at once; and 196 more like this")
+    assert told[2].startswith(
+        "! a/c0 allows overlap: a process can be a/c0 and a/c3 at once (a.toml:7); and 196 more like this"
+    )
     assert (len(told), told[-1]) == (101, "! and 494 guard rails more")
     more = f'{OVERLAPPING}[agent.a.component.z]\nkind = "other"\nselectors = ["unix:path:/z"]\nallow = ["any-user"]\n'
     more = more.replace("unix:path:/z", "unix:gid:7").replace('["any-user"]', '["any-user", "overlap"]')
     told = [line for line in lines(facts(more, OVERLAPPING), capsys) if line.startswith("!")]
-    assert told[0] == "! new: a/z allows any-user: every user of the node can show these selectors"
-    assert told[1] == "! new: a/c0 allows overlap: a process can be a/c0 and a/z at once"
+    assert told[0] == "! new: a/z allows any-user: every user of the node can show these selectors (a.toml:807)"
+    assert told[1] == "! new: a/c0 allows overlap: a process can be a/c0 and a/z at once (a.toml:7)"
     found = document_of(facts(more, OVERLAPPING))["allowed"]
     assert isinstance(found, list)
     assert sum(one["is_new"] for one in found if isinstance(one, dict)) == 201
+
+
+def test_a_test_that_fails_is_told_because_nothing_is_refused_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = CONCIERGE.replace('expect = ["concierge/reasoning"]', "expect = []")
+    said = "! test the model's layer fails: expected nothing, found concierge/reasoning; see: cognomen test RULES"
+    assert said in lines(facts(failing, CONCIERGE), capsys)
+    assert document_of(facts(failing))["failed_tests"] == ["the model's layer"]
+    other = CONCIERGE.replace('audiences = ["https://api.anthropic.com"]', "audiences = []")
+    assert "! test the model's layer fails: it has other audiences; see: cognomen test RULES" in lines(
+        facts(other), capsys
+    )
+    assert document_of(facts())["failed_tests"] == []
 
 
 def test_files_that_mean_the_same_are_told_if_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,7 +222,7 @@ async def test_a_retired_name_never_comes_back(house: House) -> None:
 
 async def test_a_fault_or_a_finding_is_refused_and_put_on_record_when_it_was_to_be_applied(house: House) -> None:
     overlap = CONCIERGE.replace("unix:uid:1002", "unix:uid:1001").partition("[[case]]")[0]
-    for document, words in (("x = 1", "0.toml:1: x: unknown key"), (overlap, "at once .overlap.")):
+    for document, words in (("x = 1", "0.toml:1: x: unknown key"), (overlap, "at once .overlap, 0.toml:10.")):
         with pytest.raises(Refused, match=words):
             await house.plan(document)
         with pytest.raises(Refused, match=words):
