@@ -80,7 +80,10 @@ def test_an_audience_that_is_not_allowed_withholds_no_other_token(world: World, 
     assert JWTSVID.parse_insecure((files / "crm").read_text()).audiences == (OTHER,)
     with watch(world, files, *asks) as watching:
         assert watching.stderr is not None
-        assert watching.stderr.readline() == f"warning: model is not written: the Workload API answered PERMISSION_DENIED: {why}\n"
+        assert (
+            watching.stderr.readline()
+            == f"warning: model is not written: the Workload API answered PERMISSION_DENIED: {why}\n"
+        )
         before = token_in(files / "crm", watching)
         done = world.run("revoke", "svid", str(JWTSVID.parse_insecure(before).jti), "--wait")
         assert done.returncode == 0, done.stderr
