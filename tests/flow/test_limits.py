@@ -99,6 +99,9 @@ def test_a_component_that_loops_is_refused_and_told_why_while_all_else_goes_on(w
         # 1. The loop is refused, with the reason, by the issuer.
         answer = loop_until_refused(client, CRM)
         assert "limit of component concierge/crm: expected at most 20 new JWT-SVIDs a minute, found more" in answer
+        told = world.run("fetch", "jwt", f"--audience={OTHER}", f"--spiffe-id={CRM}", f"--socket={world.workload}")
+        assert (told.returncode, "limit of component concierge/crm" in told.stderr) == (1, True), told.stderr
+        assert "hint: try again later; if a limit of the rulebook is too low" in told.stderr
         # 2. Another component of the same agent goes on.
         assert not any(is_refused(ask(client, LEDGER)) for _ in range(30))
         # 3. Renewals go on while the loop does: of the token that is kept, and of the certificate.
