@@ -1,6 +1,7 @@
 """issuer/keepers/issuance_limits at the flow that mints: what is new is limited, what replaces passes; in memory, by a fake clock."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import agent_and_component
 from cognomen.rulebook.limits import LimitedScope
 from cognomen.rulebook.tables import LimitsMode, OnBurst
 from issuer.datastore.port import Datastore, Transaction
@@ -28,6 +30,7 @@ from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import GivenKeys, issuance
@@ -430,3 +433,28 @@ async def test_limits_of_an_earlier_rulebook_do_not_come_back(house: House) -> N
     house.limits.load(1_000_001, [])
     house.limits.load(1_000_000, [LimitedScope(path=CRM, most={"jwt_per_minute": 1}, mode=LimitsMode.ENFORCE)])
     assert refused(await house.others(5)) == 0
+
+
+async def test_what_is_refused_is_on_record_with_its_component_as_what_is_issued_is(house: House) -> None:
+    house.limit(live_svids=1)
+    assert await house.tokens("a", "b") == [
+        OK,
+        "limit of component concierge/crm: expected at most 1 live SVIDs at once, found more",
+    ]
+    issued, denied = [json.loads(row) for row in await house.audit()][-2:]
+    assert (issued["action"], denied["action"]) == ("jwt issued", "jwt minted")
+    for key in ("subject", "entry_revision", "actor"):
+        assert issued[key] == denied[key]
+    assert issued["facts"]["entry"] == denied["facts"]["entry"]
+    assert agent_and_component(SpiffeID.parse(denied["subject"])) == ("concierge", "crm")
+
+
+async def test_refusals_of_two_agents_that_are_alike_have_a_row_each(house: House) -> None:
+    other = an_entry("/agent/paying/crm", entry_id="e7", parent="/nodes", of="unix:uid:7")
+    others = [replace(other, revision=1), house.entries[CRM]]
+    await house.store.write(lambda tx: tx.entries.insert(others[:1]))
+    requests = [JWTRequest(entry_id=one.id, audiences=("",)) for one in others]
+    assert all(isinstance(one, Refused) for one in await house.svids.jwt(house.nodes["n1"], requests))
+    rows = [json.loads(row) for row in await house.audit()][-2:]
+    assert [row["subject"] for row in rows] == [str(one.spiffe_id) for one in others]
+    assert {row["facts"]["items"] for row in rows} == {"1"}
