@@ -123,7 +123,10 @@ class LimitsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ) = UNSET
     live_svids: (
         Annotated[
-            _Most, Meta(description="SVIDs at once: one X509-SVID for each node, and each JWT-SVID until it expires.")
+            _Most,
+            Meta(
+                description="SVIDs at once: one X509-SVID for each node, and each JWT-SVID until it expires or is revoked."
+            ),
         ]
         | UnsetType
     ) = UNSET

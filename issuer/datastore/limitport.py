@@ -10,7 +10,8 @@ from typing import Protocol
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from cognomen.rulebook.limits import LimitedScope
-from issuer.decisions.limits import Held
+from issuer.decisions.limits import Held, LiveSVIDs
+from svid.spiffeid import SpiffeID
 
 __all__ = ["IssuanceLimits"]
 
@@ -26,3 +27,12 @@ class IssuanceLimits(Protocol):
 
     def held(self, entry_id: EntryID, node_id: NodeID, *, since: datetime, now: datetime, most: int) -> Held:
         """What the node holds of the entry: the last X509-SVID that ended after `since`, and valid JWT-SVIDs, `most` of them."""
+
+    def live(self, spiffe_id: SpiffeID, *, now: datetime) -> LiveSVIDs:
+        """What is valid and not revoked for this SPIFFE ID and those below it."""
+
+    def last_revocation(self) -> int:
+        """The number of the last revocation; 0: nothing was revoked."""
+
+    def is_revoked(self, serial: str) -> bool:
+        """Whether this credential was revoked."""

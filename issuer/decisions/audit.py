@@ -22,12 +22,17 @@ from svid.encoding import JSON
 from svid.spiffeid import MAX_ID_BYTES
 
 __all__ = [
+    "ENTRY_REVISION",
+    "SPIFFE_ID",
     "AuditEvent",
     "Decision",
     "chain",
     "issued",
     "refused",
 ]
+
+SPIFFE_ID, ENTRY_REVISION = "spiffe_id", "entry_revision"
+"""The facts of a refusal that name the entry that it is about."""
 
 
 class Decision(StrEnum):
@@ -147,13 +152,19 @@ def _audiences(audiences: tuple[str, ...]) -> str:
 
 
 def refused(refusal: Refused, *, at: datetime, actor: str, action: str, subject: str = "") -> AuditEvent:
-    """The event for a request that was refused."""
+    """The event for a request that was refused.
+
+    If its facts have the SPIFFE ID of an entry, that is the subject, and its revision is the event's, as in the row of what is issued.
+    """
+    facts = {name: str(fact) for name, fact in refusal.facts.items()}
+    spiffe_id, revision = facts.pop(SPIFFE_ID, ""), facts.pop(ENTRY_REVISION, "0")
     return AuditEvent(
         at=at,
         actor=actor,
         action=action,
         decision=Decision.REFUSED,
         reason=refusal.detail,
-        subject=subject,
-        facts={"kind": refusal.kind.value, **{name: str(fact) for name, fact in refusal.facts.items()}},
+        subject=spiffe_id or subject,
+        entry_revision=int(revision),
+        facts={"kind": refusal.kind.value, **facts},
     )

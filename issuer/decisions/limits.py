@@ -13,7 +13,18 @@ from issuer.decisions.breaker import Breaker, BreakerState
 from issuer.decisions.ledger import CredentialKind
 from svid.keys import KeyID
 
-__all__ = ["Asked", "BreakerStep", "Held", "HeldToken", "Limit", "Standing", "over_limits", "refusal", "renews_token"]
+__all__ = [
+    "Asked",
+    "BreakerStep",
+    "Held",
+    "HeldToken",
+    "Limit",
+    "LiveSVIDs",
+    "Standing",
+    "over_limits",
+    "refusal",
+    "renews_token",
+]
 
 
 class Limit(StrEnum):
@@ -46,6 +57,19 @@ class HeldToken(NamedTuple):
     audiences: tuple[str, ...]
     not_after: datetime
     authority_id: KeyID
+    serial: str
+
+
+class LiveSVIDs(NamedTuple):
+    """What is valid of a component, or of all components of an agent, and was not revoked, as the ledger has it.
+
+    Args:
+        x509: when the last X509-SVID ends, by the path of the component and the node.
+        tokens: how many JWT-SVIDs end in that second, counted from 1970.
+    """
+
+    x509: Mapping[tuple[str, NodeID], datetime]
+    tokens: Mapping[int, int]
 
 
 class Held(NamedTuple):
@@ -66,6 +90,7 @@ class Asked:
     Args:
         now, not_after: seconds since 1970, by the issuer's clock.
         monotonic: the same moment, by the monotonic clock.
+        serial: the jti of a token.
     """
 
     kind: CredentialKind
@@ -75,6 +100,7 @@ class Asked:
     not_after: float
     now: float
     monotonic: float
+    serial: str = ""
 
     @property
     def rate(self) -> Limit:

@@ -115,6 +115,7 @@ def check_owner(place: str, spiffe_id: SpiffeID, in_force: int) -> str:
             Kind.DENIED,
             f"{place}: {spiffe_id.path} belongs to the rulebook",
             hint="change the rulebook: cognomen plan RULES, then cognomen apply RULES",
+            spiffe_id=str(spiffe_id),
         )
     return f"{place}: spiffe_id: {spiffe_id.path} is below /agent/, which will belong to the rulebook"
 

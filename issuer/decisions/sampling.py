@@ -11,7 +11,10 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
 from issuer.decisions.actions import Action
 
-__all__ = ["Alarm", "NotProved", "Principal", "Sighting", "sighting", "told", "too_many"]
+__all__ = ["ABOUT", "Alarm", "NotProved", "Principal", "Sighting", "sighting", "told", "too_many"]
+
+ABOUT = "about"
+"""The fact that names the agent whose entry a node was refused, or the entry. It is in no row."""
 
 _FIELDS = frozenset(
     {"attestor", "certificate", "evidence", "join token", "key_signature", "nonce", "public_key", "signature"}
@@ -60,6 +63,7 @@ class Sighting:
 
     Args:
         room: whose room in the record it takes; refusals compete only with others in the same room.
+        about: the agent whose entry a node was refused, or the entry's id; empty: neither is known.
         is_alarm: it always has room, however many others there are.
     """
 
@@ -67,6 +71,7 @@ class Sighting:
     actor: str
     action: str
     reason: str
+    about: str = ""
     is_alarm: bool = False
 
 
@@ -76,7 +81,8 @@ def sighting(refused: Refused, *, principal: Principal, actor: str, action: str)
         room = ("alarm", refused.node)
         return Sighting(room=room, actor=actor, action=action, reason=refused.detail, is_alarm=True)
     if principal is not Principal.STRANGER:
-        return Sighting(room=(principal, actor), actor=actor, action=action, reason=refused.detail)
+        about = str(refused.facts.get(ABOUT, ""))
+        return Sighting(room=(principal, actor), actor=actor, action=action, reason=refused.detail, about=about)
     if "node" in refused.facts:  # one of our tokens names it, so our own rows decided the refusal
         return Sighting(room=("invite", str(refused.facts["node"])), actor=actor, action=action, reason=refused.detail)
     if isinstance(refused, NotProved):  # its own room: what it says may quote the stranger, in any number of ways

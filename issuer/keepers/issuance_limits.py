@@ -18,11 +18,12 @@ from cognomen.protocol.errors import Refused
 from cognomen.protocol.names import NodeID
 from cognomen.rulebook.limits import LimitedScope
 from cognomen.rulebook.tables import LimitsMode
-from issuer.decisions.limits import Asked, BreakerStep, Held, Limit, Standing, over_limits, refusal
+from issuer.decisions.limits import Asked, BreakerStep, Held, Limit, LiveSVIDs, Standing, over_limits, refusal
 from issuer.decisions.profile import Draft, Intent, JWTDraft, X509Draft
 from issuer.keepers.limited_scope import Component, Scope, Undo
 from issuer.surroundings import Surroundings
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 
 __all__ = ["Claim", "IssuanceLimits"]
 
@@ -35,6 +36,15 @@ DraftT = TypeVar("DraftT", X509Draft, JWTDraft)
 class _Ledger(Protocol):
     def held(self, entry_id: EntryID, node_id: NodeID, *, since: datetime, now: datetime, most: int) -> Held:
         """What the node holds of the entry."""
+
+    def live(self, spiffe_id: SpiffeID, *, now: datetime) -> LiveSVIDs:
+        """What is valid and not revoked for this SPIFFE ID and those below it."""
+
+    def last_revocation(self) -> int:
+        """The number of the last revocation."""
+
+    def is_revoked(self, serial: str) -> bool:
+        """Whether this credential was revoked."""
 
 
 class IssuanceLimits:
@@ -131,6 +141,7 @@ class IssuanceLimits:
             return outcomes
         judged: list[Intent[DraftT] | Refused] = []
         with self._lock:
+            self._recount(ledger, outcomes)
             for one in outcomes:
                 entry = None if isinstance(one, Refused) else one.entry
                 component = None if entry is None else known.get(entry.spiffe_id.path)
@@ -141,6 +152,25 @@ class IssuanceLimits:
                     judged.append(self._judged(claim, component, entry, asked, ledger) or one)
         return judged
 
+    def _recount(self, ledger: _Ledger, outcomes: Sequence[Intent[DraftT] | Refused]) -> None:
+        """Count again what is live, where that may matter for this batch and something was revoked since."""
+        more: Counter[str] = Counter()
+        ids: dict[str, SpiffeID] = {}
+        for one in outcomes:
+            if isinstance(one, Refused) or one.entry is None:
+                continue
+            spiffe_id = one.entry.spiffe_id
+            component = self._components.get(spiffe_id.path)
+            for scope in () if component is None else component.scopes:
+                more[scope.rule.path] += 1
+                ids[scope.rule.path] = SpiffeID(trust_domain=spiffe_id.trust_domain, path=scope.rule.path)
+        if not more:
+            return
+        revocation, at = ledger.last_revocation(), self._clock.now()
+        for path, count in more.items():
+            if self._scopes[path].must_recount(count, revocation, at.timestamp()):
+                self._scopes[path].recount(ledger.live(ids[path], now=at), revocation)
+
     def _asked(self, node_id: NodeID, intent: Intent[DraftT], authority_id: KeyID) -> Asked:
         return Asked(
             kind=intent.kind,
@@ -150,6 +180,7 @@ class IssuanceLimits:
             not_after=intent.draft.not_after.timestamp(),
             now=self._clock.now().timestamp(),
             monotonic=self._clock.monotonic(),
+            serial=_jti(intent.draft),
         )
 
     def _judged(
@@ -160,9 +191,9 @@ class IssuanceLimits:
         if not component.knows(entry.id, asked.node_id):
             held = ledger.held(entry.id, asked.node_id, since=at - self._grace, now=at, most=_MOST_TOKENS)
             component.learn(entry.id, asked.node_id, held, now=asked.now)
-        is_renewal = component.is_renewal(entry.id, asked)
+        replaced = component.replaced(entry.id, asked, ledger.is_revoked)
         # 2. What is new must be within all limits; a renewal passes.
-        if not is_renewal:
+        if replaced is None:
             for scope in component.scopes:
                 self._steps.extend(scope.advance(asked.monotonic, at))
                 for limit in scope.exceeded(asked):
@@ -175,7 +206,7 @@ class IssuanceLimits:
             for scope in component.scopes:
                 claim.undos.extend(scope.take(asked))
         # 3. Note it.
-        claim.undos.extend(component.note(entry.id, asked, is_renewal=is_renewal))
+        claim.undos.extend(component.note(entry.id, asked, replaced=replaced))
         return None
 
     def undo(self, claim: "Claim") -> None:
@@ -201,6 +232,10 @@ class IssuanceLimits:
             self._metrics.over_limits.labels(limit, mode).inc(count)
         if self._steps:
             self.stepped.set()
+
+
+def _jti(draft: Draft) -> str:
+    return draft.jti if isinstance(draft, JWTDraft) else ""
 
 
 def _audiences(draft: Draft) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from cognomen.rulebook.limits import LimitedScope
 from issuer.decisions.breaker import CLOSED, BreakerState, advanced, probation, tripped
 from issuer.decisions.budget import Allowance, charge
 from issuer.decisions.ledger import CredentialKind
-from issuer.decisions.limits import Asked, BreakerStep, Held, Limit, Standing, renews_token
+from issuer.decisions.limits import Asked, BreakerStep, Held, Limit, LiveSVIDs, Standing, renews_token
 from svid.keys import KeyID
 
 __all__ = ["Component", "Scope", "Undo"]
@@ -25,6 +25,7 @@ _HOUR = 3600.0
 _MINUTE = 60.0
 _GRAIN = 10  # seconds: tokens that expire within as many are counted together
 _MOST_TOKENS = 4096  # of a component: for more, those that end first count as new when they are renewed
+_MOST_ENTRIES = 16  # of a component: those that something was last signed for
 _LOOK_SECONDS = 1.0  # between two looks for what has expired, where a limit is reached
 
 K = TypeVar("K")
@@ -37,6 +38,7 @@ class _Token(NamedTuple):
     not_after: float
     authority_id: KeyID
     free_at: float
+    serial: str
 
 
 class Rate:
@@ -107,6 +109,7 @@ class Scope:
         self._nodes: dict[NodeID, float] = {}
         self._tokens: Counter[int] = Counter()
         self._looked_at = -math.inf
+        self._revocation: int | None = None
         self.set_rule(rule)
 
     def set_rule(self, rule: LimitedScope) -> None:
@@ -165,6 +168,32 @@ class Scope:
         """Note until when a component has an X509-SVID on a node."""
         yield _put(self._holders, (path, node_id), max(not_after, self._holders.get((path, node_id), 0.0)))
         yield _put(self._nodes, node_id, max(not_after, self._nodes.get(node_id, 0.0)))
+
+    def must_recount(self, more: int, revocation: int, now: float) -> bool:
+        """Whether something was revoked since it last counted, and that may matter for so many more SVIDs.
+
+        Args:
+            revocation: the number of the last one.
+        """
+        known, most = self._revocation, self.rule.most
+        if known is None:
+            self._revocation = revocation
+        if known in {None, revocation}:
+            return False
+        live, nodes = most.get(Limit.LIVE_SVIDS), most.get(Limit.NODES)
+        is_near = live is not None and self._live(now, max(0, live - more)) + more > live
+        return is_near or (nodes is not None and self._node_count(now, max(0, nodes - more)) + more > nodes)
+
+    def recount(self, live: LiveSVIDs, revocation: int) -> None:
+        """Count what the ledger has, which leaves out what was revoked; nothing of the current batch was noted yet."""
+        self._revocation = revocation
+        self._holders = {key: end.timestamp() for key, end in live.x509.items()}
+        self._nodes = {}
+        for (_, node_id), end in self._holders.items():
+            self._nodes[node_id] = max(end, self._nodes.get(node_id, 0.0))
+        self._tokens = Counter()
+        for second, count in live.tokens.items():
+            self._tokens[math.ceil(second / _GRAIN)] += count
 
     def count_over(self, limit: Limit, at: datetime) -> None:
         """Count that a limit refused something, or would have."""
@@ -253,6 +282,7 @@ class Component:
         self._x509: dict[NodeID, float] = {}
         self._tokens: dict[bytes, _Token] = {}
         self._known: set[tuple[str, NodeID]] = set()
+        self._entries: dict[str, None] = {}
 
     def knows(self, entry_id: str, node_id: NodeID) -> bool:
         """Whether it has been told what a node holds of an entry."""
@@ -267,30 +297,48 @@ class Component:
                 _done(scope.hold(self.path, node_id, held.x509.timestamp()))
         for one in held.tokens:
             key = _key(entry_id, node_id, one.audiences)
-            self._tokens.setdefault(key, _Token(one.not_after.timestamp(), one.authority_id, now))
+            self._tokens.setdefault(key, _Token(one.not_after.timestamp(), one.authority_id, now, one.serial))
 
-    def is_renewal(self, entry_id: str, asked: Asked) -> bool:
-        """Whether an SVID replaces one that it has, or had until recently."""
+    def replaced(self, entry_id: str, asked: Asked, is_revoked: Callable[[str], bool]) -> bytes | None:
+        """What an SVID replaces that it has, or had until recently: the key to give to `note`; None: it is new.
+
+        A token that was revoked is replaced whenever it is asked for, also by another entry of the same component: a suspended agent that
+        is resumed has other entries.
+        """
         if asked.kind is CredentialKind.X509:
-            return self._x509.get(asked.node_id, -math.inf) + self._grace > asked.now
-        known = self._tokens.get(_key(entry_id, asked.node_id, asked.audiences))
-        return known is not None and renews_token(
+            return b"" if self._x509.get(asked.node_id, -math.inf) + self._grace > asked.now else None
+        own = _key(entry_id, asked.node_id, asked.audiences)
+        known = self._tokens.get(own)
+        if known is not None and renews_token(
             not_after=known.not_after, authority_id=known.authority_id, free_at=known.free_at, asked=asked
-        )
+        ):
+            return own
+        keys = {own: None, **{_key(one, asked.node_id, asked.audiences): None for one in self._entries}}
+        for key in keys:
+            known = self._tokens.get(key)
+            if known is not None and known.not_after > asked.now and is_revoked(known.serial):
+                return key
+        return None
 
-    def note(self, entry_id: str, asked: Asked, *, is_renewal: bool) -> Iterator[Undo]:
-        """Note that it is recorded."""
+    def note(self, entry_id: str, asked: Asked, *, replaced: bytes | None) -> Iterator[Undo]:
+        """Note that it is recorded, and what it replaces."""
+        self._entries.pop(entry_id, None)
+        self._entries[entry_id] = None  # the last one
+        if len(self._entries) > _MOST_ENTRIES:
+            del self._entries[next(iter(self._entries))]
         if asked.kind is CredentialKind.X509:
             yield _put(self._x509, asked.node_id, max(asked.not_after, self._x509.get(asked.node_id, 0.0)))
         else:
             key = _key(entry_id, asked.node_id, asked.audiences)
             known = self._tokens.get(key)
             free_at = asked.now if known is None else known.free_at
-            if is_renewal:
+            if replaced is not None:
                 free_at = asked.now + (asked.not_after - asked.now) / 2
             if known is None and len(self._tokens) >= _MOST_TOKENS:
                 self._forget_tokens(asked.now)
-            yield _put(self._tokens, key, _Token(asked.not_after, asked.authority_id, free_at))
+            yield _put(self._tokens, key, _Token(asked.not_after, asked.authority_id, free_at, asked.serial))
+            if replaced is not None and replaced != key and (other := self._tokens.get(replaced)) is not None:
+                yield _put(self._tokens, replaced, other._replace(not_after=0.0))  # it is replaced once
         for scope in self.scopes:
             yield from scope.note(self.path, asked)
 

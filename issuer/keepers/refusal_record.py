@@ -5,20 +5,22 @@ issuer/decisions/sampling decides what a refusal is counted with and in which wo
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
-from issuer.datastore.port import Datastore
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit
 from issuer.decisions.audit import AuditEvent
-from issuer.decisions.sampling import Alarm, NotProved, Principal, Sighting, sighting, told, too_many
+from issuer.decisions.rulebooks import is_of_rulebook
+from issuer.decisions.sampling import ABOUT, Alarm, NotProved, Principal, Sighting, sighting, told, too_many
 from issuer.surroundings import Surroundings
 
-__all__ = ["RefusalRecord"]
+__all__ = ["Known", "RefusalRecord", "RefusedItems"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,10 +31,49 @@ _MOST_OWED = 256  # alarms that the store did not take
 _MOST_REASONS = 16  # for one actor; some reasons quote a number that the caller chose
 
 
+Known = Callable[[Transaction, Collection[EntryID]], tuple[Mapping[EntryID, RegistrationEntry], int]]
+"""Finds those of these entries that are a node's, and the revision of the rulebook in force."""
+
+
+def _nothing_known(tx: Transaction, ids: Collection[EntryID]) -> tuple[Mapping[EntryID, RegistrationEntry], int]:
+    del tx, ids
+    return {}, 0
+
+
 @dataclass(slots=True)
 class _Seen:
     due_at: float = -math.inf
     unrecorded: int = 0
+
+
+@dataclass(slots=True)
+class RefusedItems:
+    """Refusals in a node's batch that are alike, and of one agent.
+
+    Args:
+        entry_id: what the first of them named.
+        entry: that entry, if it is the node's; None: it is not, or nothing was read yet.
+        rulebook: the revision in force.
+        about: what only those share that are told together: the agent, or the entry's id if nothing was read.
+        count: how many they are.
+    """
+
+    kind: Kind
+    detail: str
+    entry_id: EntryID
+    entry: RegistrationEntry | None
+    rulebook: int
+    about: str = ""
+    count: int = 0
+
+    def refusal(self) -> Refused:
+        """All of them as one."""
+        refused = Refused(self.kind, self.detail, items=self.count, entry=self.entry_id)
+        if self.about:
+            refused.facts[ABOUT] = self.about
+        if self.entry is not None:
+            refused.facts.update(_facts_of(self.entry, self.rulebook))
+        return refused
 
 
 class RefusalRecord:
@@ -57,14 +98,29 @@ class RefusalRecord:
             self.metrics.alarms.labels(action).inc()
         await self._record([refused], principal=principal, actor=actor, action=action)
 
-    async def record_items(self, refusals: Sequence[Refused], *, actor: str, action: str) -> None:
+    async def record_items(
+        self, refusals: Sequence[RefusedItems], *, actor: str, action: str, known: Known = _nothing_known
+    ) -> None:
         """Record the refusals in a node's batch in the same way.
 
-        The fact `items` says how many refusals were alike; the fact `entry`, the first entry among them, becomes the subject.
-        """
-        await self._record(refusals, principal=Principal.NODE, actor=actor, action=action)
+        The subject is the SPIFFE ID of the first entry among those that were alike, or, if it is not the node's, what the node called it.
+        The fact `items` says how many they were.
 
-    async def _record(self, refusals: Sequence[Refused], *, principal: Principal, actor: str, action: str) -> None:
+        Args:
+            known: finds the entries of which only the id is known, once a row of them is written.
+        """
+        told = [one.refusal() for one in refusals]
+        await self._record(told, principal=Principal.NODE, actor=actor, action=action, known=known)
+
+    async def _record(
+        self,
+        refusals: Sequence[Refused],
+        *,
+        principal: Principal,
+        actor: str,
+        action: str,
+        known: Known = _nothing_known,
+    ) -> None:
         rows: dict[Sighting, AuditEvent] = {}
         for refused in refusals:
             if refused.kind is Kind.UNAVAILABLE and not isinstance(refused, NotProved):
@@ -83,7 +139,9 @@ class RefusalRecord:
         try:
             expendable = [event for seen, event in rows.items() if not seen.is_alarm]
             if expendable:
-                await self.datastore.write(lambda tx: tx.audit.append(expendable), expendable=True)
+                await self.datastore.write(
+                    lambda tx: tx.audit.append(_with_entries(tx, expendable, known)), expendable=True
+                )
         except Refused as lost:
             log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(expendable))
             for seen in [
@@ -123,7 +181,10 @@ class RefusalRecord:
         """The event for a refusal, with the number of those that were only counted before it."""
         known = self._rooms[seen.room][seen]
         refused = told(refused, seen)
-        entry = str(refused.facts.pop("entry", ""))
+        facts = refused.facts
+        facts.pop(ABOUT, None)
+        # an entry that is not known is the subject; beside the SPIFFE ID of one that is, its id is a fact
+        entry = "" if audit.SPIFFE_ID in facts else str(facts.pop("entry", ""))
         event = audit.refused(refused, at=self.clock.now(), actor=seen.actor, action=seen.action, subject=entry)
         if known.unrecorded:
             event = replace(event, facts={**event.facts, "unrecorded before": str(known.unrecorded)})
@@ -168,6 +229,30 @@ class RefusalRecord:
         now = self.clock.monotonic()
         for seen in [seen for seen, known in room.items() if now >= known.due_at]:
             del room[seen]
+
+
+def _facts_of(entry: RegistrationEntry, rulebook: int) -> dict[str, str | int]:
+    """What the row says of an entry."""
+    facts: dict[str, str | int] = {audit.SPIFFE_ID: str(entry.spiffe_id), audit.ENTRY_REVISION: entry.revision}
+    if rulebook and is_of_rulebook(entry.spiffe_id):
+        facts["rulebook"] = rulebook
+    return facts
+
+
+def _with_entries(tx: Transaction, events: Sequence[AuditEvent], known: Known) -> Sequence[AuditEvent]:
+    """The events; those of which only the entry's id was known, with the entry."""
+    ids = {EntryID(one.subject) for one in events if one.subject and "entry" not in one.facts}
+    entries, rulebook = known(tx, ids) if ids else ({}, 0)
+    return [
+        one if (entry := entries.get(EntryID(one.subject))) is None else _about(one, entry, rulebook) for one in events
+    ]
+
+
+def _about(event: AuditEvent, entry: RegistrationEntry, rulebook: int) -> AuditEvent:
+    facts = {**event.facts, "entry": entry.id}
+    if "rulebook" in (more := _facts_of(entry, rulebook)):
+        facts["rulebook"] = str(more["rulebook"])
+    return replace(event, subject=str(entry.spiffe_id), entry_revision=entry.revision, facts=facts)
 
 
 def _items(refused: Refused) -> int:

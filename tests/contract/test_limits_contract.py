@@ -9,7 +9,9 @@ from cognomen.rulebook.limits import LimitedScope
 from cognomen.rulebook.tables import LimitsMode, OnBurst
 from issuer.datastore.port import Datastore
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
-from issuer.decisions.limits import Held, HeldToken
+from issuer.decisions.limits import Held, HeldToken, LiveSVIDs
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from issuer.works.denials import deny_in
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
@@ -69,8 +71,8 @@ async def test_what_a_node_holds_of_an_entry_is_its_last_certificate_and_its_las
     )
     assert found.x509 == NOW + HOUR
     assert sorted(found.tokens) == [
-        HeldToken(("a",), NOW + HOUR, KeyID("jwt-1")),
-        HeldToken(("a", "b"), NOW + 2 * HOUR, KeyID("jwt-2")),
+        HeldToken(("a",), NOW + HOUR, KeyID("jwt-1"), "04"),
+        HeldToken(("a", "b"), NOW + 2 * HOUR, KeyID("jwt-2"), "03"),
     ]
 
 
@@ -91,3 +93,38 @@ async def test_what_failed_or_is_another_ones_is_not_held_and_only_so_many_token
     assert await held(store, failed, *others) == Held(None, [])
     many = [replace(TOKEN, serial=f"1{number}", audiences=(f"a{number}",)) for number in range(5)]
     assert len((await held(store, *many, most=3)).tokens) == 3
+
+
+async def test_what_is_live_is_valid_and_was_not_revoked(store: Datastore) -> None:
+    n2, ledger = NodeID("n2"), SpiffeID(trust_domain=TRUST_DOMAIN, path="/agent/concierge/ledger")
+    rows = [
+        LEAF,
+        replace(LEAF, serial="05", not_after=NOW + 2 * HOUR, key_hash="bb"),
+        replace(LEAF, serial="06", node_id=n2, key_hash="cc"),
+        replace(LEAF, serial="07", spiffe_id=ledger, key_hash="dd"),
+        TOKEN,
+        replace(TOKEN, serial="08"),
+        replace(TOKEN, serial="09", not_after=NOW),
+        replace(TOKEN, serial="10", state=CredentialState.FAILED),
+        replace(TOKEN, serial="11", spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/agent/concierge2/crm")),
+    ]
+    await store.write(lambda tx: tx.ledger.record(rows))
+    end = int((NOW + HOUR).timestamp())
+    of_agent, of_crm = SpiffeID(trust_domain=TRUST_DOMAIN, path="/agent/concierge"), LEAF.spiffe_id
+    found = await store.read(lambda tx: tx.limits.live(of_crm, now=NOW))
+    assert found == LiveSVIDs({(CRM.path, N1): NOW + 2 * HOUR, (CRM.path, n2): NOW + HOUR}, {end: 2})
+    found = await store.read(lambda tx: tx.limits.live(of_agent, now=NOW))
+    assert (len(found.x509), found.tokens) == (3, {end: 2})
+    assert await store.read(lambda tx: (tx.limits.last_revocation(), tx.limits.is_revoked("08"))) == (0, False)
+    order = Revocation(
+        target=Target(kind=RevocationKind.SVID, serials=("06", "08")),
+        reason=Reason.UNSPECIFIED,
+        comment="",
+        actor="uid:0",
+        at=NOW,
+    )
+    await store.write(lambda tx: deny_in(tx, order, Live(serials=("06", "08"))))
+    found = await store.read(lambda tx: tx.limits.live(of_crm, now=NOW))
+    assert found == LiveSVIDs({(CRM.path, N1): NOW + 2 * HOUR}, {end: 1})
+    revoked = await store.read(lambda tx: [tx.limits.is_revoked(one) for one in ("02", "08", "none")])
+    assert (revoked, await store.read(lambda tx: tx.limits.last_revocation())) == ([False, True, False], 1)

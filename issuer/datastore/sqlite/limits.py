@@ -11,17 +11,28 @@ from cognomen.protocol.names import NodeID
 from cognomen.rulebook.limits import LimitedScope
 from cognomen.rulebook.tables import LimitsMode, OnBurst
 from issuer.datastore.sqlite import codec
-from issuer.decisions.limits import Held, HeldToken
+from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
+from issuer.datastore.sqlite.named import Rows, condition_of
+from issuer.decisions.ledger import CredentialKind
+from issuer.decisions.limits import Held, HeldToken, LiveSVIDs
+from issuer.decisions.revocation import Live
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 
 __all__ = ["SQLiteIssuanceLimits"]
 
 _OF = "FROM credential INDEXED BY credential_by_holder WHERE entry_id = ? AND node_id = ? AND not_after > ?"
 _X509 = f"SELECT not_after {_OF} AND kind = 'x509' AND state <> 'failed' ORDER BY not_after DESC LIMIT 1"
 _TOKENS = (
-    f"SELECT audiences, max(not_after), authority_id {_OF} AND kind = 'jwt' AND state <> 'failed'"  # of the row with the maximum
+    f"SELECT audiences, max(not_after), authority_id, serial {_OF} AND kind = 'jwt' AND state <> 'failed'"  # of the row with the maximum
     " GROUP BY audiences LIMIT ?"
 )
+
+_LIVE = Rows(f"revocation = 0 AND state <> 'failed' AND {LIVE}", LIVE_FROM)
+_LIVE_X509 = (
+    "SELECT spiffe_id, node_id, max(not_after) FROM credential WHERE {} AND kind = 'x509' GROUP BY spiffe_id, node_id"
+)
+_LIVE_TOKENS = "SELECT (not_after + 999999) / 1000000, count(*) FROM credential WHERE {} AND kind = 'jwt' GROUP BY 1"
 
 
 class _Rule(msgspec.Struct, frozen=True):
@@ -60,10 +71,29 @@ class SQLiteIssuanceLimits:
         return Held(
             None if x509 is None else codec.from_micros(x509[0]),
             [
-                HeldToken(codec.texts_from_json(audiences), codec.from_micros(end), KeyID(authority_id))
-                for audiences, end, authority_id in tokens
+                HeldToken(codec.texts_from_json(audiences), codec.from_micros(end), KeyID(authority_id), serial)
+                for audiences, end, authority_id, serial in tokens
             ],
         )
+
+    def live(self, spiffe_id: SpiffeID, *, now: datetime) -> LiveSVIDs:
+        """What is valid and not revoked for this SPIFFE ID and those below it."""
+        where = Live(kinds=frozenset({CredentialKind.X509, CredentialKind.JWT}), spiffe_id=spiffe_id, below=True)
+        condition, arguments = condition_of(_LIVE, where, {"now": codec.to_micros(now)})
+        x509 = self._connection.execute(_LIVE_X509.format(condition), arguments)
+        ends = {(codec.spiffe_id(of).path, NodeID(node_id or "")): codec.from_micros(end) for of, node_id, end in x509}
+        tokens = self._connection.execute(_LIVE_TOKENS.format(condition), arguments)
+        return LiveSVIDs(ends, dict(tokens.fetchall()))
+
+    def last_revocation(self) -> int:
+        """The number of the last revocation; 0: nothing was revoked."""
+        ((number,),) = self._connection.execute("SELECT coalesce(max(number), 0) FROM revocation").fetchall()
+        return int(number)
+
+    def is_revoked(self, serial: str) -> bool:
+        """Whether this credential was revoked."""
+        row = self._connection.execute("SELECT revocation FROM credential WHERE serial = ?", (serial,)).fetchone()
+        return row is not None and row[0] != 0
 
 
 def _rule(one: LimitedScope) -> str:

@@ -247,6 +247,9 @@ async def test_once_there_is_a_rulebook_nobody_else_touches_what_belongs_to_it(h
         with pytest.raises(Refused, match="belongs to the rulebook") as refused:
             await command
         assert refused.value.kind is Kind.DENIED
+        assert '"subject":"spiffe://example.org/agent/' in (await house.audit())[-1], (
+            "the record says whose entry it is"
+        )
 
 
 async def test_a_component_on_any_node_is_below_a_group_of_every_node(house: House) -> None:

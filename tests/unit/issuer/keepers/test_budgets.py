@@ -147,7 +147,8 @@ async def test_what_is_over_the_budget_leaves_no_row_of_the_ledger_and_one_of_th
     (row,) = (await house.audit())[len(rows) :]
     assert "budget: expected at most 1 SVID a second for this entry" in row
     assert '"items":"20"' in row
-    assert f'"subject":"{first}"' in row
+    assert f'"entry":"{first}"' in row
+    assert '"subject":"spiffe://example.org/a"' in row
 
 
 async def test_a_refusal_of_the_node_names_the_first_entry_that_was_refused(house: House) -> None:
@@ -156,7 +157,13 @@ async def test_a_refusal_of_the_node_names_the_first_entry_that_was_refused(hous
     await house.tokens((second, 9))
     row = (await house.audit())[-1]
     assert "budget: expected at most 1 SVID a second for this node" in row
-    assert f'"subject":"{second}"' in row
+    assert f'"entry":"{second}"' in row
+    assert '"subject":"spiffe://example.org/b"' in row
+
+
+async def test_the_row_of_an_entry_that_is_not_the_nodes_has_what_the_node_called_it_alone(house: House) -> None:
+    await house.tokens((EntryID("unknown"), 1))
+    assert '"subject":"unknown"' in (await house.audit())[-1]
 
 
 async def test_a_budget_fills_again_with_time(house: House) -> None:

@@ -1,6 +1,7 @@
 """issuer/keepers/issuance_limits at the flow that mints: what is new is limited, what replaces passes; in memory, by a fake clock."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import agent_and_component
 from cognomen.rulebook.limits import LimitedScope
 from cognomen.rulebook.tables import LimitsMode, OnBurst
 from issuer.datastore.port import Datastore, Transaction
@@ -19,6 +21,7 @@ from issuer.decisions.admission import Node
 from issuer.decisions.authority import Authority, replaced
 from issuer.decisions.budget import Allowance
 from issuer.decisions.limits import Limit, Standing
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.issue_svids import IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.watch_breakers import WatchBreakers
@@ -27,7 +30,9 @@ from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
+from issuer.works.denials import end_in
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import GivenKeys, issuance
@@ -96,6 +101,18 @@ class House:
             *(one.authority for one in self.next),
         ]
         await self.store.write(partial(_put_authorities, now))
+
+    async def revoke(self, path: str) -> None:
+        """Revoke what is live of a component, as the suspension of its agent does."""
+        own = SpiffeID(trust_domain=TRUST_DOMAIN, path=path)
+        order = Revocation(
+            target=Target(kind=RevocationKind.ISSUED_BEFORE, before=self.clock.now(), spiffe_id=own),
+            reason=Reason.CESSATION_OF_OPERATION,
+            comment="",
+            actor="uid:0",
+            at=self.clock.now(),
+        )
+        await self.store.write(lambda tx: end_in(tx, order, Live(spiffe_id=own)))
 
     async def audit(self) -> list[str]:
         rows = await self.store.read(lambda tx: tx.audit.rows(after=0, limit=10_000))
@@ -354,6 +371,43 @@ async def test_a_component_that_began_anew_replaces_what_it_had(house: House) ->
     assert await house.leaf(CRM, "n1") == OK
 
 
+async def test_after_a_suspension_each_revoked_token_is_replaced_once_and_no_longer_counts(house: House) -> None:
+    house.limit(live_svids=4, jwt_per_minute=100)
+    assert await house.leaf(CRM, "n1") == OK
+    assert await house.tokens("a", "b", "b") == [OK] * 3
+    house.clock.advance(TTL / 4)  # the repetition of b was free, the next one is in the second half of its life
+    assert [one == OK for one in await house.tokens("b", "c")] == [False, False]
+    await house.revoke(CRM)
+    other = an_entry(CRM, parent="/nodes", of="unix:uid:77", entry_id="77" * 16)
+    house.entries[CRM] = other
+    await house.store.write(lambda tx: tx.entries.insert([other]))
+    # What it had is replaced in any order; what is new has the room that is left.
+    assert await house.leaf(CRM, "n1") == OK
+    assert await house.tokens("b", "a") == [OK] * 2
+    assert house.standing(Limit.LIVE_SVIDS).used == 3
+    assert [one == OK for one in await house.tokens("c", "d")] == [True, False]
+    assert house.standing(Limit.LIVE_SVIDS).used == 4
+
+
+async def test_a_revoked_token_is_replaced_although_a_breaker_is_open_and_nothing_else_is(house: House) -> None:
+    house.limit(jwt_per_minute=3)
+    assert await house.tokens("a", "a", "b") == [OK] * 3
+    assert refused(await house.others(3)) == 2
+    await house.revoke(CRM)
+    assert await house.tokens("a", "b") == [OK] * 2
+    assert house.standing(Limit.JWT_PER_MINUTE).breaker == "open"
+    assert refused(await house.tokens("a", "b", "new")) == 3, "each revoked one is replaced once"
+
+
+async def test_what_is_revoked_on_one_node_leaves_room_on_another(house: House) -> None:
+    house.limit(nodes=1, live_svids=1)
+    assert await house.leaf(CRM, "n1") == OK
+    assert await house.leaf(CRM, "n2") != OK
+    await house.revoke(CRM)
+    assert await house.leaf(CRM, "n2") == OK
+    assert house.standing(Limit.NODES).used == 1
+
+
 async def test_who_is_not_entitled_uses_up_nothing(house: House) -> None:
     house.limit(jwt_per_minute=10)
     stranger = a_node("n9", of="join_token:label:team:other")
@@ -430,3 +484,28 @@ async def test_limits_of_an_earlier_rulebook_do_not_come_back(house: House) -> N
     house.limits.load(1_000_001, [])
     house.limits.load(1_000_000, [LimitedScope(path=CRM, most={"jwt_per_minute": 1}, mode=LimitsMode.ENFORCE)])
     assert refused(await house.others(5)) == 0
+
+
+async def test_what_is_refused_is_on_record_with_its_component_as_what_is_issued_is(house: House) -> None:
+    house.limit(live_svids=1)
+    assert await house.tokens("a", "b") == [
+        OK,
+        "limit of component concierge/crm: expected at most 1 live SVIDs at once, found more",
+    ]
+    issued, denied = [json.loads(row) for row in await house.audit()][-2:]
+    assert (issued["action"], denied["action"]) == ("jwt issued", "jwt minted")
+    for key in ("subject", "entry_revision", "actor"):
+        assert issued[key] == denied[key]
+    assert issued["facts"]["entry"] == denied["facts"]["entry"]
+    assert agent_and_component(SpiffeID.parse(denied["subject"])) == ("concierge", "crm")
+
+
+async def test_refusals_of_two_agents_that_are_alike_have_a_row_each(house: House) -> None:
+    other = an_entry("/agent/paying/crm", entry_id="e7", parent="/nodes", of="unix:uid:7")
+    others = [replace(other, revision=1), house.entries[CRM]]
+    await house.store.write(lambda tx: tx.entries.insert(others[:1]))
+    requests = [JWTRequest(entry_id=one.id, audiences=("",)) for one in others]
+    assert all(isinstance(one, Refused) for one in await house.svids.jwt(house.nodes["n1"], requests))
+    rows = [json.loads(row) for row in await house.audit()][-2:]
+    assert [row["subject"] for row in rows] == [str(one.spiffe_id) for one in others]
+    assert {row["facts"]["items"] for row in rows} == {"1"}

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID, node_spiffe_id
 from issuer.config import OnClone
@@ -23,7 +24,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.clone_alarm import CloneAlarm
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.node_svids import NodeSVIDs
-from issuer.keepers.refusal_record import RefusalRecord
+from issuer.keepers.refusal_record import RefusalRecord, RefusedItems
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.nodeattestor.join_token import JoinToken
 from svid.spiffeid import SpiffeID
@@ -236,7 +237,7 @@ async def test_rooms_in_which_nothing_happened_for_a_minute_are_free_again(house
 
 
 async def test_items_of_a_batch_are_counted_each(house: House) -> None:
-    refused = [Refused(Kind.DENIED, "no", items=7)]
+    refused = [RefusedItems(Kind.DENIED, "no", EntryID("e"), None, 0, count=7)]
     for _ in range(3):
         await house.refusals.record_items(refused, actor="node-1", action="x509 minted")
     house.clock.advance(60)
@@ -245,7 +246,7 @@ async def test_items_of_a_batch_are_counted_each(house: House) -> None:
 
 
 async def test_those_of_a_batch_that_found_no_room_are_one_row_with_how_many_they_were(house: House) -> None:
-    refused = [Refused(Kind.INVALID, f"found {number}", items=2) for number in range(100)]
+    refused = [RefusedItems(Kind.INVALID, f"found {number}", EntryID("e"), None, 0, count=2) for number in range(100)]
     await house.refusals.record_items(refused, actor="node-1", action="x509 minted")
     rows = await house.rows()
     assert (len(rows), rows[-1]["facts"]) == (17, {"kind": "INVALID", "items": "168"})
