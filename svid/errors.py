@@ -13,6 +13,7 @@ __all__ = [
     "DenialError",
     "ExchangeError",
     "JWTSVIDError",
+    "NotSentError",
     "RevokedError",
     "SVIDError",
     "SpiffeIDError",
@@ -122,3 +123,7 @@ class ExchangeError(SVIDError):
 
     def __str__(self) -> str:
         return f"{self.args[0]}; {self.hint}" if self.hint else str(self.args[0])
+
+
+class NotSentError(ExchangeError):
+    """No connection to a provider was made: nothing left this process, and the same JWT-SVID may be sent later."""

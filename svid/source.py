@@ -18,8 +18,10 @@ __all__ = [
     "FreshTokens",
     "KnowsCallers",
     "KnowsDenials",
+    "KnowsItsEnd",
     "TokenVerifier",
     "X509Identity",
+    "demand_duration",
     "demand_source",
 ]
 
@@ -128,6 +130,18 @@ class FreshTokens(Protocol):
         """
 
 
+@runtime_checkable
+class KnowsItsEnd(Protocol):
+    """A source that knows whether it was closed, and that its identities or bundles changed, as X509Source and JWTSource do."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when there is a new value, or no value any more; returns a function that stops this."""
+
+
 class TokenVerifier(Protocol):
     """What a service needs to check JWT-SVIDs; a JWTSource is one."""
 
@@ -153,3 +167,13 @@ def demand_source(source: object, *names: str) -> None:
             if not hasattr(type(source), "__getattr__"):  # a proxy object's attributes are invisible to getattr_static
                 wanted = " and ".join(names)
                 raise TypeError(f"source: expected one that has {wanted}, found {type(source).__name__}") from None
+
+
+def demand_duration(value: object, *, field: str) -> None:
+    """Refuse what is no timedelta, such as a number of seconds: nobody knows its unit.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{field}: expected a timedelta, such as timedelta(seconds=5), found {value!r:.100}")

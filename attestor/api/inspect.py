@@ -5,6 +5,7 @@ Decided here: only its own user and root may see the status. Who may ask about w
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 
 from grpclib.const import Handler
 
@@ -54,7 +55,7 @@ class Inspect(InspectServicer):
 
 
 def _explanation(found: Explanation) -> pb.Explanation:
-    message = pb.Explanation(
+    return pb.Explanation(
         node_spiffe_id=str(found.node),
         pid=found.pid,
         uid=found.uid,
@@ -72,12 +73,18 @@ def _explanation(found: Explanation) -> pb.Explanation:
             for one in found.near
         ],
         near_more=found.is_near_cut,
-        observed=(pb.Match(entry_id=one.id, spiffe_id=str(one.spiffe_id)) for one in found.observed),
+        observed=(_match(one, None) for one in found.observed),
+        matches=(_match(entry, end) for entry, end in found.matches),
     )
-    for entry, end in found.matches:
-        match = message.matches.add(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))
-        if end is not None:
-            match.svid_not_after.FromDatetime(end)
+
+
+def _match(entry: RegistrationEntry, end: datetime | None) -> pb.Match:
+    message = pb.Match(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))
+    if end is not None:
+        message.svid_not_after.FromDatetime(end)
+    if entry.audiences is not None:
+        message.audiences.values.extend(entry.audiences)
+        message.audiences.SetInParent()  # an empty list says that there are none
     return message
 
 

@@ -15,6 +15,7 @@ from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns, warn
 from cognomen.cli.storedkeys import environment_of, winning
+from cognomen.protocol.audiences import MUST_LIST
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import never_match_together, never_matches
@@ -24,7 +25,7 @@ from svid.clock import SystemClock
 from svid.encoding import JSON
 from svid.spiffeid import SpiffeID
 
-__all__ = ["none_because", "useless", "why"]
+__all__ = ["audience_is_allowed", "audience_lines", "none_because", "useless", "why"]
 
 _NONE = 1
 _MOST_ELSEWHERE = 100
@@ -52,9 +53,10 @@ _BLOCKED = Columns(
     show_default=True,
     help="If the issuer runs on this machine: also shows entries of the same uid that are blocked, expired, or on other nodes.",
 )
+@click.option("--audience", help="Also say which of its identities get a JWT-SVID for this audience.")
 @attestor_socket_option
 @output_option
-def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
+def why(pid: int | None, admin_socket: Path, audience: str | None, socket: str, output: str) -> int:
     """Explain why a process has an identity, or has none.
 
     Shows the selectors of the process, the entries that match, and what it lacks for those
@@ -62,29 +64,36 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
     processes of the same uid, and sees entries that name that uid; the attestor's user and
     root may ask about all.
 
-    A warning names an API key in the environment of the process, if the provider's SDK would
-    take that instead of the identity.
+    A rule may list the audiences for which its identity gets JWT-SVIDs: they are shown for
+    each identity. A warning names an API key in the environment of the process, if the
+    provider's SDK would take that instead of the identity.
 
-    Exit code 1 if nothing matches.
+    Exit code 1 if nothing matches, or if no identity gets a JWT-SVID for --audience.
 
     \b
     Examples:
       cognomen why
       cognomen why --pid $(pidof db)
+      cognomen why --pid $(pidof agent) --audience https://api.anthropic.com
     """  # noqa: D301 - \b is click's mark
     with inspecting(socket) as inspect:
         document = document_from_message(inspect.explain(inspect_pb2.ExplainRequest(pid=pid or 0)))
     found, knows_blocks = _at_the_issuer(admin_socket, document)
     document |= found
+    if audience is not None:
+        document["audience"] = audience
+        document["audience_allowed"] = [
+            row["spiffe_id"] for row in _rows(document["matches"]) if _allows(row, audience)
+        ]
     winning_keys = dict(winning(environment_of(pid or 0)))
     document["winning_keys"] = [*winning_keys]
     if output == "json":
         print_json(document)
     else:
         _print(document, output, knows_blocks=knows_blocks)
-        for key, identity in winning_keys.items():
-            warn(f"{key} is in the environment of this process, and wins over {identity}: remove it there")
-    return 0 if document["matches"] else _NONE
+        for key, meaning in winning_keys.items():
+            warn(f"{key} is in the environment of this process, {meaning}: remove it there")
+    return 0 if document["matches"] and audience_is_allowed(document) else _NONE
 
 
 def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[str, JSON], bool]:
@@ -188,6 +197,8 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             print_table(columns, rows, view)
         if document.get(f"{key}_more"):
             click.echo("and more")
+        if key == "matches" and rows:
+            click.echo("\n" + "\n".join(audience_lines(rows)))
     for line in useless(_rows(document["near"])):
         click.echo(f"\n{line}")
     if left_out := document.get("left_out"):
@@ -195,8 +206,34 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
-    if lines := list(none_because(document, knows_blocks=knows_blocks)):
+    if lines := [*_no_token(document), *none_because(document, knows_blocks=knows_blocks)]:
         click.echo("\n" + "\n".join(lines))
+
+
+def audience_lines(rows: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
+    """Say for each identity which audiences its JWT-SVIDs may be for."""
+    for row in rows:
+        listed = row.get("audiences")
+        path = SpiffeID.parse(str(row["spiffe_id"])).path
+        if not isinstance(listed, list):
+            yield f"{path}: JWT-SVIDs for any audience"
+        else:
+            yield f"{path}: JWT-SVIDs only for {', '.join(map(str, listed))}" if listed else f"{path}: no JWT-SVIDs"
+
+
+def audience_is_allowed(document: Mapping[str, JSON]) -> bool:
+    """Whether somebody gets a JWT-SVID for --audience, or nobody asked."""
+    return "audience" not in document or bool(document["audience_allowed"])
+
+
+def _no_token(document: Mapping[str, JSON]) -> Iterator[str]:
+    if document["matches"] and not audience_is_allowed(document):
+        yield f"no JWT-SVID for {document['audience']}: {MUST_LIST}"
+
+
+def _allows(row: Mapping[str, JSON], audience: str) -> bool:
+    listed = row.get("audiences")
+    return not isinstance(listed, list) or audience in listed
 
 
 def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterator[str]:

@@ -98,7 +98,9 @@ def _parameters(node: ast.ClassDef) -> list[str]:
             return _arguments(one.args)[1:]
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
     shown = [f"{ast.unparse(one.target)}: {ast.unparse(one.annotation)}" for one in fields]
-    return [one for one in shown if not one.startswith("_")]
+    public = [one for one in shown if not one.startswith("_")]
+    is_by_name = any("kw_only=True" in ast.unparse(one) for one in node.decorator_list)
+    return ["*", *public] if is_by_name and public else public
 
 
 def _arguments(arguments: ast.arguments) -> list[str]:

@@ -3,7 +3,7 @@
 Decided here: when an exchange is made, by whom, and what its outcome means. Each JWT-SVID is sent once, because providers may refuse one
 that they have seen. What each provider wants: svid/integrations/exchange_profiles.
 
-A token that was exchanged lives until its own end, whatever is revoked here.
+A token that was exchanged lives until its own end at the provider, whatever is revoked here; we only give it to nobody any more.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import hashlib
 import logging
 import ssl
 import threading
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -21,13 +22,14 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from svid.clock import Clock, SystemClock
-from svid.errors import ExchangeError, WorkloadAPIError
+from svid.denials import number_of_jti
+from svid.errors import ExchangeError, NotSentError, WorkloadAPIError
 from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, shown
-from svid.integrations.exchange_post import NotSentError, Reply, check_context, post
+from svid.integrations.exchange_post import Reply, check_context, post
 from svid.integrations.exchange_profiles import Profile
 from svid.integrations.exchange_refusals import REFUSED, apart, date_of, failure
 from svid.jwtsvid import JWTSVID
-from svid.source import FreshTokens, demand_source
+from svid.source import FreshTokens, KnowsDenials, KnowsItsEnd, demand_duration, demand_source
 from svid.spiffeid import SpiffeID
 from svid.tls.forked import renew_in_children
 
@@ -36,6 +38,7 @@ __all__ = ["AccessToken", "TokenExchange"]
 _log = logging.getLogger(__name__)
 
 _CLOCK = SystemClock()
+_POINT = "token exchange"
 _TIMEOUT = timedelta(seconds=10)
 _LEAST_LEFT, _MOST_LEFT, _LEFT_PART = timedelta(seconds=30), timedelta(minutes=5), 10
 _PATIENCE_SECONDS = 30.0  # with another caller's exchange, beyond the timeout: the JWT-SVID has to be fetched as well
@@ -66,6 +69,7 @@ class _Kept(NamedTuple):
     """By the monotonic clock."""
 
     token: AccessToken
+    svid: JWTSVID
     renew_at: float
     ends_at: float
 
@@ -79,6 +83,10 @@ class TokenExchange:
     A token without an end is not kept: it goes only to the callers who waited for that exchange, and the next caller makes another one.
     `Profile.default_life` can give it an end.
 
+    The token is dropped when the JWT-SVID that it was exchanged for is revoked, when the identity is gone, and when the source is closed,
+    if the source knows of it, as a JWTSource does. When anybody of the trust domain is revoked, the next call asks the source whether
+    the identity is still there. What callers hold already is good at the provider until its end.
+
     Only one exchange is made at a time; whoever comes meanwhile waits for its outcome. No JWT-SVID is sent twice: each exchange asks the
     source for a fresh one. An attestor other than ours may give the same one until half of its life is over; then the exchange fails.
 
@@ -89,7 +97,7 @@ class TokenExchange:
         timeout: how long the provider may take.
 
     Raises:
-        TypeError: the source is not one.
+        TypeError: the source is not one, or the timeout is no timedelta.
         ExchangeError: the context does not check the server, or the timeout is not positive.
         SpiffeIDError: the text is not a SPIFFE ID.
     """
@@ -105,6 +113,7 @@ class TokenExchange:
         clock: Clock = _CLOCK,
     ) -> None:
         demand_source(source, "fetch")
+        demand_duration(timeout, field="timeout")
         if timeout <= timedelta():
             raise ExchangeError(f"timeout: expected a positive time, found {timeout}")
         if context is not None:
@@ -116,12 +125,32 @@ class TokenExchange:
         self._resting: ExchangeError | None = None
         self.renew()
         renew_in_children(self)
+        self._follow()
 
     def renew(self) -> None:
         """In a forked child, leave lock and token to the parent: the child may have a different identity."""
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
         self._under_way: Future[AccessToken] | None = None
+        self._is_in_doubt = False
+
+    def _follow(self) -> None:
+        """Hear of denials and of changes at the source; it does not keep us alive for that."""
+        doubt = weakref.WeakMethod(self._doubt)
+
+        def hear(*_: object) -> None:
+            if (call := doubt()) is not None:
+                call()
+
+        if isinstance(self._source, KnowsDenials):
+            leave = self._source.on_denied(lambda _, numbers: hear() if numbers else None, point=_POINT)
+            weakref.finalize(self, leave).atexit = False
+        if isinstance(self._source, KnowsItsEnd):
+            weakref.finalize(self, self._source.subscribe(hear)).atexit = False
+
+    def _doubt(self) -> None:
+        """Ask the source whether there is still such an identity, before the token is given again."""
+        self._is_in_doubt = True
 
     def token(self) -> AccessToken:
         """Get a token that is good now; it blocks while an exchange is made.
@@ -179,8 +208,22 @@ class TokenExchange:
                 self._kept = None
 
     def _ready(self) -> AccessToken | None:
-        kept = self._kept
-        return kept.token if kept is not None and self._clock.monotonic() < kept.renew_at else None
+        kept = None if self._is_in_doubt else self._usable()
+        return None if kept is None else kept.token
+
+    def _usable(self) -> _Kept | None:
+        """What is kept, if it needs no renewal, its source is open, and the JWT-SVID that it was exchanged for was not denied."""
+        if (kept := self._kept) is None or self._is_ended(kept):
+            return None
+        return kept if self._clock.monotonic() < kept.renew_at else None
+
+    def _is_ended(self, kept: _Kept) -> bool:
+        source, number = self._source, number_of_jti(kept.svid.jti)
+        if isinstance(source, KnowsItsEnd) and source.is_closed:
+            return True
+        if not isinstance(source, KnowsDenials) or number is None:
+            return False
+        return source.is_denied(kept.svid.spiffe_id.trust_domain, number)
 
     def _join(self) -> "tuple[Future[AccessToken], bool]":
         """The outcome to wait for, and whether the caller must bring it about."""
@@ -211,7 +254,7 @@ class TokenExchange:
             self._under_way = None
             if isinstance(found, _Kept):
                 self._kept = found if found.renew_at < found.ends_at else None
-            elif _is_final(found):
+            elif _is_final(found) or (self._kept is not None and self._is_ended(self._kept)):
                 self._kept = None
             elif (still := self._kept) is not None and (now := self._clock.monotonic()) < still.ends_at:
                 _log.warning(
@@ -226,8 +269,13 @@ class TokenExchange:
     def _attempt(self) -> _Kept:
         """Exchange a fresh JWT-SVID.
 
-        1. Wait as the provider asked. 2. Fetch a JWT-SVID, and check what the provider would refuse. 3. Send it. 4. Read the answer.
+        1. If somebody was denied meanwhile and we still have our identity, keep the token. 2. Wait as the provider asked. 3. Fetch a
+        JWT-SVID, and check what the provider would refuse. 4. Send it. 5. Read the answer.
         """
+        is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
+        if is_in_doubt and (kept := self._usable()) is not None:
+            self._source.fetch(self._profile.audience, spiffe_id=self._spiffe_id)
+            return kept
         if self._resting is not None and self._clock.monotonic() < self._rests_until:
             raise copy.copy(self._resting)  # each with its own traceback
         self._resting = None
@@ -243,10 +291,10 @@ class TokenExchange:
         answer = self._answer(svid, reply)
         token, life = self._access_token(answer, reply, now)
         if life is None:
-            return _Kept(token, at, at)
+            return _Kept(token, svid, at, at)
         left = min(max(life / _LEFT_PART, _LEAST_LEFT), _MOST_LEFT, life / 2)
         ends_at = at + life.total_seconds()
-        return _Kept(token, ends_at - left.total_seconds(), ends_at)
+        return _Kept(token, svid, ends_at - left.total_seconds(), ends_at)
 
     def _check(self, svid: JWTSVID) -> None:
         name, audience = self._profile.name, self._profile.audience
@@ -283,7 +331,12 @@ class TokenExchange:
         profile = self._profile
         headers = {"Accept": "application/json", "User-Agent": "svid", **profile.headers}
         headers["Content-Type"] = profile.content_type
-        return post(profile.url, profile.body(svid.token), headers, context=self._context, timeout=self._timeout)
+        body = profile.body(svid.token)
+        try:
+            return post(profile.url, body, headers, context=self._context, timeout=self._timeout)
+        except ExchangeError as e:
+            e.args = (f"{profile.name}: {e.args[0]}",)
+            raise
 
     def _answer(self, svid: JWTSVID, reply: Reply) -> Answer:
         """Read a token, or raise what the answer means."""

@@ -20,20 +20,20 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-from svid.errors import ExchangeError, SVIDError
+from svid.errors import ExchangeError, NotSentError, SVIDError
+from svid.integrations.exchange_unanswered import Unanswered, no_answer_within, unanswered
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["MAX_ANSWER_BYTES", "NotSentError", "Reply", "check_context", "check_url", "post"]
+__all__ = ["MAX_ANSWER_BYTES", "Reply", "check_context", "check_url", "post"]
 
 MAX_ANSWER_BYTES = 1 << 16
 _MAX_BYTES = 4 * MAX_ANSWER_BYTES  # everything that comes: head, body, the lengths of chunks, trailers
 _MAX_URL = 1024
-
-
-class NotSentError(ExchangeError):
-    """No connection was made: nothing left this process."""
+_TOO_LONG = Unanswered(
+    f"expected an answer of at most {_MAX_BYTES} bytes with its head, found more", "is the URL right?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,43 +100,33 @@ def post(
             with _opener(url, context, deadline).open(request, timeout=seconds) as response:
                 reply = _read(response)
         except (OSError, HTTPException) as e:
-            reason = _reason(e)
+            is_late, why = _why(e)
         else:
             if not deadline.is_over:  # or what was read may have been cut off
                 return reply
-            reason = ""
-    where = urlsplit(url).netloc
+            is_late, why = True, _TOO_LONG
+    if is_late or deadline.is_over:
+        why = no_answer_within(seconds)
     kind = ExchangeError if deadline.is_connected else NotSentError
-    if deadline.is_over or reason == "timed out":
-        raise kind(f"{where}: no answer within {seconds:g} s", is_temporary=True)
-    raise kind(f"{where}: {reason}", is_temporary=True)
+    raise kind(f"{urlsplit(url).netloc}: {why.reason}", is_temporary=why.is_temporary, hint=why.hint)
+
+
+def _why(error: OSError | HTTPException) -> tuple[bool, Unanswered]:
+    """Whether the time was over, and what happened otherwise; the error itself must go, because its frames hold the socket."""
+    inner = error.reason if isinstance(error, URLError) else error
+    return isinstance(inner, TimeoutError), _TOO_LONG if isinstance(inner, _TooLongError) else unanswered(error)
 
 
 def _read(response: HTTPResponse) -> Reply:
     body = response.read(MAX_ANSWER_BYTES + 1)
     if len(body) > MAX_ANSWER_BYTES:
         status = response.status
-        raise ExchangeError(f"answer: expected at most {MAX_ANSWER_BYTES} bytes, found more", status=status)
+        raise ExchangeError(
+            f"answer: expected at most {MAX_ANSWER_BYTES} bytes, found more", status=status, hint="is the URL right?"
+        )
     if response.length:  # of the Content-Length, so much did not come
         raise IncompleteRead(b"", response.length)
     return Reply(response.status, response.headers, body)
-
-
-def _reason(error: OSError | HTTPException) -> str:
-    """Why there is no answer; the text of an HTTPException may be a part of what came, and is left out."""
-    inner = error.reason if isinstance(error, URLError) else error
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {inner.verify_message}"
-    if isinstance(inner, HTTPException):  # some are also an OSError
-        too_long = f"expected an answer of at most {_MAX_BYTES} bytes with its head, found more"
-        return too_long if isinstance(inner, _TooLongError) else "expected an answer of HTTP, found none"
-    if isinstance(inner, TimeoutError):
-        return "timed out"
-    if str(inner).startswith("Tunnel connection failed"):
-        return "the proxy refuses to connect us"
-    if isinstance(inner, OSError):
-        return (inner.strerror or type(inner).__name__).lower()
-    return "the request failed"
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from svid.errors import ExchangeError
 from svid.integrations.exchange_answers import Answer, read_aws, read_oauth, read_vault
 from svid.integrations.exchange_post import check_url
+from svid.source import demand_duration
 
 __all__ = [
     "Profile",
@@ -45,7 +46,7 @@ _KNOWN = (  # audiences that providers ask for; whoever receives a token for one
     ("aws_sts", re.compile(r"(https://)?sts(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?/?")),
 )
 _GCP_PROVIDER = re.compile(r"projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+")
-_PRINTABLE = re.compile(r"[ -~]+")
+_PRINTABLE = re.compile(r"[ -~]*[!-~][ -~]*")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -67,7 +68,8 @@ class Profile:
         rule: what to look at if the provider refuses a JWT-SVID.
 
     Raises:
-        ExchangeError: the URL, a header or a field cannot be sent, or the audience is that of another provider.
+        ExchangeError: the URL, a header or a field cannot be sent, or is empty, or the audience is that of another provider.
+        TypeError: the life is no timedelta.
     """
 
     name: str
@@ -91,18 +93,22 @@ class Profile:
                 raise ExchangeError(
                     f"{self.name}: audience {self.audience} is that of {owner}, which could be shown it"
                 )
+        self._check_fields()
+        for name, value in self.headers.items():
+            if not _HEADER.fullmatch(name) or not _PRINTABLE.fullmatch(value):
+                raise ExchangeError(f"{self.name}: header {name!r}: expected printable ASCII characters")
+        _check_life(self.name, self.default_life)
+        object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
+        object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+
+    def _check_fields(self) -> None:
         if self.assertion_field in self.fields:
             raise ExchangeError(f"{self.name}: field {self.assertion_field} is that of the JWT-SVID")
         for name, value in self.fields.items():
             if not _is_text(value):  # some callers have no type checker
                 raise ExchangeError(f"{self.name}: field {name}: expected a text")
-        for name, value in self.headers.items():
-            if not _HEADER.fullmatch(name) or not _PRINTABLE.fullmatch(value):
-                raise ExchangeError(f"{self.name}: header {name!r}: expected printable ASCII characters")
-        if self.default_life is not None and self.default_life <= timedelta():
-            raise ExchangeError(f"{self.name}: default_life: expected a positive time")
-        object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
-        object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+            if not value.strip():
+                raise ExchangeError(f"{self.name}: field {name}: expected a text, found an empty one")
 
     def body(self, assertion: str) -> bytes:
         """What is posted with this JWT-SVID."""
@@ -211,6 +217,7 @@ def azure_profile(
     Args:
         scope: what the token is for, such as `https://vault.azure.net/.default`.
     """
+    _demand_text("azure", tenant=tenant)
     return Profile(
         name="azure",
         url=f"{authority}/{quote(tenant, safe='')}/oauth2/v2.0/token",
@@ -238,6 +245,7 @@ def vault_profile(
     Raises:
         ExchangeError: as Profile; or the address has the path of the login already.
     """
+    _demand_text("vault", address=address, mount=mount.strip("/"))
     if "/v1/" in f"{address}/":
         raise ExchangeError(
             f"vault: address: expected one as VAULT_ADDR, without /v1 and what follows, found {address[:200]!r}"
@@ -271,6 +279,9 @@ def aws_sts_profile(
         duration: how long the credentials live; None means the default of AWS, one hour.
         url: None means the endpoint of the region.
     """
+    _demand_text("aws_sts", region=region)
+    if duration is not None:
+        demand_duration(duration, field="aws_sts: duration")
     seconds = None if duration is None else f"{duration // timedelta(seconds=1)}"
     return Profile(
         name="aws_sts",
@@ -326,6 +337,14 @@ def generic_profile(
     )
 
 
+def _check_life(profile: str, life: timedelta | None) -> None:
+    if life is None:
+        return
+    demand_duration(life, field=f"{profile}: default_life")
+    if life <= timedelta():
+        raise ExchangeError(f"{profile}: default_life: expected a positive time")
+
+
 def _is_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
@@ -334,6 +353,15 @@ def _is_text(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _demand_text(profile: str, **arguments: object) -> None:
+    """Refuse arguments that go into a URL and are empty, or no text."""
+    for name, value in arguments.items():
+        if not _is_text(value) or not str(value).strip():
+            raise ExchangeError(
+                f"{profile}: {name}: expected a text, found {'an empty one' if value == '' else repr(value)[:100]}"
+            )
 
 
 def _given(fields: Mapping[str, str | None]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.errors import BundleError, WorkloadAPIError
+from svid.source import demand_duration
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.workloadapi.callers import FollowedCallers
 from svid.workloadapi.client import Stream, WorkloadAPIClient
@@ -49,6 +50,8 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
         open_stream: Callable[[WorkloadAPIClient], Stream[_Message]],
         decode: Callable[[_Message], _Value],
     ) -> None:
+        if timeout is not None:
+            demand_duration(timeout, field="timeout")
         forks.demand_usable()
         self._clock = clock or _CLOCK
         self._is_closed = False
@@ -69,6 +72,7 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
     async def _connected(self, longest: timedelta) -> Self:
         with ExitStack() as on_error:
             on_error.callback(self.close)
+            demand_duration(longest, field="timeout")
             end = self._clock.monotonic() + longest.total_seconds()
             for one in (self._follower, self._denials):
                 with suppress(WorkloadAPIError):
@@ -182,6 +186,11 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
         if not self._is_own_thread():  # two callbacks that both close must not wait for each other
             for thread in ending:
                 thread.join()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._is_closed
 
     def _is_own_thread(self) -> bool:
         """Whether this is a callback in one of the source's own threads."""

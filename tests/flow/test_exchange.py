@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from bench.rig.webca import WebAuthority
-from svid.integrations.exchange import TokenExchange
+from svid.errors import WorkloadAPIError
+from svid.integrations.exchange import AccessToken, TokenExchange
 from svid.integrations.exchange_profiles import generic_profile
+from svid.jwtsvid import JWTSVID
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource
 from tests.doubles.provider import AUDIENCE, ISSUER, ProviderDouble, error_of, provider
@@ -46,6 +49,35 @@ def test_every_exchange_sends_a_fresh_token_whatever_the_attestor_keeps(
             exchange.forget()
         assert source.fetch(AUDIENCE).token == kept.token
     assert len({kept.token, *bank.assertions()}) == 6
+
+
+def test_no_token_is_given_any_more_after_its_identity_was_revoked_or_its_source_closed(
+    world: World, bank: ProviderDouble, authority: WebAuthority
+) -> None:
+    with JWTSource(f"unix://{world.workload}") as source:
+        exchange = TokenExchange(generic_profile(bank.url, AUDIENCE), source, context=authority.client_context())
+        first = exchange.token()
+        sent = str(JWTSVID.parse_insecure(bank.assertions()[0]).jti)
+        assert world.run("revoke", "svid", sent, "--wait").returncode == 0
+        second = exchange.token()
+        assert second is not first
+        assert exchange.token() is second
+        assert world.run("revoke", "spiffe-id", "/web", "--wait").returncode == 0
+        with pytest.raises(WorkloadAPIError) as gone:
+            exchange.token()
+        assert gone.value.code == "PERMISSION_DENIED"
+        (blocks, *_) = world.listed("revoke", "revocations")
+        world.command("revoke", "lift", str(blocks["number"]))
+        third = until_given(exchange)
+        assert exchange.token() is third
+    with pytest.raises(WorkloadAPIError, match="already closed"):
+        exchange.token()
+
+
+def until_given(exchange: TokenExchange) -> AccessToken:
+    while True:  # pytest's timeout ends it
+        with suppress(WorkloadAPIError):
+            return exchange.token()
 
 
 PROGRAM = """

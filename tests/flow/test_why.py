@@ -218,15 +218,39 @@ def test_a_key_that_wins_over_the_identity_is_named_and_not_shown(world: World) 
     keys = {"ANTHROPIC_API_KEY": "sk-of-mine", "AWS_ACCESS_KEY_ID": "AKIA-of-mine"}
     with Child(["sleep", "60"], env={**os.environ, **identity, **keys}) as agent:
         arguments = ("why", f"--pid={agent.pid}", f"--socket={world.workload}")
-        assert world.command(*arguments)["winning_keys"] == ["ANTHROPIC_API_KEY"]
+        assert world.command(*arguments)["winning_keys"] == ["ANTHROPIC_API_KEY", "AWS_ACCESS_KEY_ID"]
         told = world.run(*arguments)
     assert (
         "warning: ANTHROPIC_API_KEY is in the environment of this process, and wins over ANTHROPIC_IDENTITY"
         in told.stderr
     )
+    in_place = "AWS_ACCESS_KEY_ID is in the environment of this process, and the provider's SDK takes it in place of an identity"
+    assert f"warning: {in_place} (AWS_WEB_IDENTITY_TOKEN_FILE is not set): remove it there\n" in told.stderr
     assert "of-mine" not in told.stdout + told.stderr
-    with Child(["sleep", "60"], env={**os.environ, **keys}) as agent:
-        assert world.command("why", f"--pid={agent.pid}", f"--socket={world.workload}")["winning_keys"] == []
+
+
+def test_the_audiences_of_each_identity_are_shown(world: World, tmp_path: Path) -> None:
+    rules, audience = tmp_path / "rules.toml", "https://crm.example.org"
+    rules.write_text(
+        '[agent.own]\nowner = "o"\npurpose = "p"\nnodes = "any"\n[agent.own.component.a]\nkind = "other"\n'
+        f'selectors = ["{ME}", "unix:path:{Path("/bin/sleep").resolve()}"]\naudiences = ["{audience}"]\n'
+        f'[provider.crm]\naudience = "{audience}"\nlongest_life = "2h"\n'
+    )
+    assert world.run("apply", str(rules)).returncode == 0
+    web, own = "spiffe://example.org/web", "spiffe://example.org/agent/own/a"
+    with Child(["/bin/sleep", "60"]) as agent:
+        of = ("why", f"--pid={agent.pid}", f"--socket={world.workload}")
+        while "/agent/own/a: " not in (told := world.run(*of)).stdout:
+            pass  # pytest's timeout ends it
+        assert "/web: JWT-SVIDs for any audience\n" in told.stdout
+        assert f"/agent/own/a: JWT-SVIDs only for {audience}\n" in told.stdout
+        asked = world.command(*of, f"--audience={audience}")
+        assert isinstance(allowed := asked["audience_allowed"], list)
+        assert sorted(allowed) == [own, web]
+        assert world.command(*of, "--audience=x")["audience_allowed"] == [web]
+    rules.write_text("")
+    done = world.run("apply", str(rules))
+    assert done.returncode == 0, done.stderr
 
 
 def test_people_read_the_same_in_tables(world: World) -> None:

@@ -23,35 +23,36 @@ _sym_db = _symbol_database.Default()
 
 
 from cognomen.wire.pb import admin_pb2 as cognomen_dot_wire_dot_pb_dot_admin__pb2
+from cognomen.wire.pb import node_pb2 as cognomen_dot_wire_dot_pb_dot_node__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ognomen/wire/pb/inspect.proto\x12\x14\x63ognomen.attestor.v1\x1a\x1c\x63ognomen/wire/pb/admin.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x05\"\xa1\x02\n\x0b\x45xplanation\x12\x16\n\x0enode_spiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x11\n\tselectors\x18\x04 \x03(\t\x12,\n\x07matches\x18\x05 \x03(\x0b\x32\x1b.cognomen.attestor.v1.Match\x12(\n\x04near\x18\x06 \x03(\x0b\x32\x1a.cognomen.attestor.v1.Near\x12\x0e\n\x06unseen\x18\x07 \x03(\t\x12\x11\n\tnear_more\x18\t \x01(\x08\x12\x11\n\twithdrawn\x18\n \x01(\t\x12\x10\n\x08left_out\x18\x08 \x01(\r\x12-\n\x08observed\x18\x0b \x03(\x0b\x32\x1b.cognomen.attestor.v1.Match\"`\n\x05Match\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x32\n\x0esvid_not_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x04Near\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\r\n\x05lacks\x18\x03 \x03(\t\x12\x11\n\tselectors\x18\x04 \x03(\t\"\x12\n\x10GetStatusRequest\"\x8b\x06\n\x0e\x41ttestorStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x32\n\x0esvid_not_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rsvid_renew_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csynchronised\x18\x06 \x01(\x08\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\x13\n\x0bincarnation\x18\x08 \x01(\t\x12\x15\n\rchange_number\x18\t \x01(\x04\x12\x0f\n\x07\x65ntries\x18\n \x01(\x04\x12\r\n\x05svids\x18\x0b \x01(\x04\x12\x13\n\x0bsubscribers\x18\x0c \x01(\x04\x12\x30\n\x0cnext_renewal\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08troubles\x18\x0e \x03(\x0b\x32\x1a.cognomen.admin.v1.Trouble\x12\x32\n\nidentities\x18\x0f \x03(\x0b\x32\x1e.cognomen.attestor.v1.Identity\x12.\n\x0b\x63lock_ahead\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x07\x63\x61llers\x18\x10 \x03(\x0b\x32 .cognomen.attestor.v1.Subscriber\x12,\n\theard_ago\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64\x65nials\x18\x13 \x01(\x04\x12\x38\n\x08\x65nforced\x18\x14 \x03(\x0b\x32&.cognomen.attestor.v1.EnforcementPoint\x12\x17\n\x0fidentities_more\x18\x15 \x01(\x04\x12\x14\n\x0c\x63\x61llers_more\x18\x16 \x01(\x04\x12\x15\n\renforced_more\x18\x17 \x01(\x04\"g\n\x10\x45nforcementPoint\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0b\n\x03uid\x18\x02 \x01(\r\x12\r\n\x05point\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x15\n\rchange_number\x18\x05 \x01(\x04\"7\n\nSubscriber\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0b\n\x03uid\x18\x02 \x01(\r\x12\x0f\n\x07streams\x18\x03 \x01(\x04\"\x9c\x01\n\x08Identity\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06serial\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08renew_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xb8\x01\n\x07Inspect\x12Y\n\tGetStatus\x12&.cognomen.attestor.v1.GetStatusRequest\x1a$.cognomen.attestor.v1.AttestorStatus\x12R\n\x07\x45xplain\x12$.cognomen.attestor.v1.ExplainRequest\x1a!.cognomen.attestor.v1.Explanationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ognomen/wire/pb/inspect.proto\x12\x14\x63ognomen.attestor.v1\x1a\x1c\x63ognomen/wire/pb/admin.proto\x1a\x1b\x63ognomen/wire/pb/node.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03pid\x18\x01 \x01(\x05\"\xa1\x02\n\x0b\x45xplanation\x12\x16\n\x0enode_spiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x11\n\tselectors\x18\x04 \x03(\t\x12,\n\x07matches\x18\x05 \x03(\x0b\x32\x1b.cognomen.attestor.v1.Match\x12(\n\x04near\x18\x06 \x03(\x0b\x32\x1a.cognomen.attestor.v1.Near\x12\x0e\n\x06unseen\x18\x07 \x03(\t\x12\x11\n\tnear_more\x18\t \x01(\x08\x12\x11\n\twithdrawn\x18\n \x01(\t\x12\x10\n\x08left_out\x18\x08 \x01(\r\x12-\n\x08observed\x18\x0b \x03(\x0b\x32\x1b.cognomen.attestor.v1.Match\"\x90\x01\n\x05Match\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x32\n\x0esvid_not_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\taudiences\x18\x04 \x01(\x0b\x32\x1b.cognomen.node.v1.Audiences\"M\n\x04Near\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\r\n\x05lacks\x18\x03 \x03(\t\x12\x11\n\tselectors\x18\x04 \x03(\t\"\x12\n\x10GetStatusRequest\"\x8b\x06\n\x0e\x41ttestorStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x32\n\x0esvid_not_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rsvid_renew_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csynchronised\x18\x06 \x01(\x08\x12\x11\n\tconnected\x18\x07 \x01(\x08\x12\x13\n\x0bincarnation\x18\x08 \x01(\t\x12\x15\n\rchange_number\x18\t \x01(\x04\x12\x0f\n\x07\x65ntries\x18\n \x01(\x04\x12\r\n\x05svids\x18\x0b \x01(\x04\x12\x13\n\x0bsubscribers\x18\x0c \x01(\x04\x12\x30\n\x0cnext_renewal\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08troubles\x18\x0e \x03(\x0b\x32\x1a.cognomen.admin.v1.Trouble\x12\x32\n\nidentities\x18\x0f \x03(\x0b\x32\x1e.cognomen.attestor.v1.Identity\x12.\n\x0b\x63lock_ahead\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x07\x63\x61llers\x18\x10 \x03(\x0b\x32 .cognomen.attestor.v1.Subscriber\x12,\n\theard_ago\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64\x65nials\x18\x13 \x01(\x04\x12\x38\n\x08\x65nforced\x18\x14 \x03(\x0b\x32&.cognomen.attestor.v1.EnforcementPoint\x12\x17\n\x0fidentities_more\x18\x15 \x01(\x04\x12\x14\n\x0c\x63\x61llers_more\x18\x16 \x01(\x04\x12\x15\n\renforced_more\x18\x17 \x01(\x04\"g\n\x10\x45nforcementPoint\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0b\n\x03uid\x18\x02 \x01(\r\x12\r\n\x05point\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x15\n\rchange_number\x18\x05 \x01(\x04\"7\n\nSubscriber\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0b\n\x03uid\x18\x02 \x01(\r\x12\x0f\n\x07streams\x18\x03 \x01(\x04\"\x9c\x01\n\x08Identity\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x0e\n\x06serial\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08renew_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xb8\x01\n\x07Inspect\x12Y\n\tGetStatus\x12&.cognomen.attestor.v1.GetStatusRequest\x1a$.cognomen.attestor.v1.AttestorStatus\x12R\n\x07\x45xplain\x12$.cognomen.attestor.v1.ExplainRequest\x1a!.cognomen.attestor.v1.Explanationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cognomen.wire.pb.inspect_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXPLAINREQUEST']._serialized_start=151
-  _globals['_EXPLAINREQUEST']._serialized_end=180
-  _globals['_EXPLANATION']._serialized_start=183
-  _globals['_EXPLANATION']._serialized_end=472
-  _globals['_MATCH']._serialized_start=474
-  _globals['_MATCH']._serialized_end=570
-  _globals['_NEAR']._serialized_start=572
-  _globals['_NEAR']._serialized_end=649
-  _globals['_GETSTATUSREQUEST']._serialized_start=651
-  _globals['_GETSTATUSREQUEST']._serialized_end=669
-  _globals['_ATTESTORSTATUS']._serialized_start=672
-  _globals['_ATTESTORSTATUS']._serialized_end=1451
-  _globals['_ENFORCEMENTPOINT']._serialized_start=1453
-  _globals['_ENFORCEMENTPOINT']._serialized_end=1556
-  _globals['_SUBSCRIBER']._serialized_start=1558
-  _globals['_SUBSCRIBER']._serialized_end=1613
-  _globals['_IDENTITY']._serialized_start=1616
-  _globals['_IDENTITY']._serialized_end=1772
-  _globals['_INSPECT']._serialized_start=1775
-  _globals['_INSPECT']._serialized_end=1959
+  _globals['_EXPLAINREQUEST']._serialized_start=180
+  _globals['_EXPLAINREQUEST']._serialized_end=209
+  _globals['_EXPLANATION']._serialized_start=212
+  _globals['_EXPLANATION']._serialized_end=501
+  _globals['_MATCH']._serialized_start=504
+  _globals['_MATCH']._serialized_end=648
+  _globals['_NEAR']._serialized_start=650
+  _globals['_NEAR']._serialized_end=727
+  _globals['_GETSTATUSREQUEST']._serialized_start=729
+  _globals['_GETSTATUSREQUEST']._serialized_end=747
+  _globals['_ATTESTORSTATUS']._serialized_start=750
+  _globals['_ATTESTORSTATUS']._serialized_end=1529
+  _globals['_ENFORCEMENTPOINT']._serialized_start=1531
+  _globals['_ENFORCEMENTPOINT']._serialized_end=1634
+  _globals['_SUBSCRIBER']._serialized_start=1636
+  _globals['_SUBSCRIBER']._serialized_end=1691
+  _globals['_IDENTITY']._serialized_start=1694
+  _globals['_IDENTITY']._serialized_end=1850
+  _globals['_INSPECT']._serialized_start=1853
+  _globals['_INSPECT']._serialized_end=2037
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 What an attestor reports about itself, on its workload socket."""
 
 from cognomen.wire.pb import admin_pb2 as _admin_pb2
+from cognomen.wire.pb import node_pb2 as _node_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -116,11 +117,16 @@ class Match(_message.Message):
     ENTRY_ID_FIELD_NUMBER: _builtins.int
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     SVID_NOT_AFTER_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     spiffe_id: _builtins.str
     @_builtins.property
     def svid_not_after(self) -> _timestamp_pb2.Timestamp:
         """absent: not minted yet"""
+
+    @_builtins.property
+    def audiences(self) -> _node_pb2.Audiences:
+        """all that its JWT-SVIDs may be for; absent: they may be for anybody, or the attestor is of an earlier release"""
 
     def __init__(
         self,
@@ -128,10 +134,11 @@ class Match(_message.Message):
         entry_id: _builtins.str = ...,
         spiffe_id: _builtins.str = ...,
         svid_not_after: _timestamp_pb2.Timestamp | None = ...,
+        audiences: _node_pb2.Audiences | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "spiffe_id", b"spiffe_id", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "entry_id", b"entry_id", "spiffe_id", b"spiffe_id", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,11 +1,11 @@
 """Exchange a JWT-SVID for a provider's token.
 
 A `TokenExchange` trades fresh JWT-SVIDs for the tokens of a model API, a cloud or a vault, and keeps each until shortly before its end.
-A profile knows what one provider wants. Most need the issuer's `jwt_issuer`. What was exchanged lives until its own end, even if the
-JWT-SVID is revoked.
+A profile knows what one provider wants. Most need the issuer's `jwt_issuer`. What was exchanged lives until its own end at the provider,
+even if the JWT-SVID is revoked; the `TokenExchange` then gives it to nobody any more.
 
-Names: TokenExchange, AccessToken, ExchangeError, Profile, anthropic_profile, openai_profile, aws_sts_profile, gcp_sts_profile,
-azure_profile, vault_profile, generic_profile
+Names: TokenExchange, AccessToken, ExchangeError, NotSentError, Profile, anthropic_profile, openai_profile, aws_sts_profile,
+gcp_sts_profile, azure_profile, vault_profile, generic_profile
 """
 
 import json
@@ -16,6 +16,7 @@ from svid import (
     AccessToken,
     ExchangeError,
     JWTSource,
+    NotSentError,
     Profile,
     TokenExchange,
     anthropic_profile,
@@ -69,6 +70,12 @@ with JWTSource() as source, HTTPServer(("127.0.0.1", 0), Vault) as server:
     except ExchangeError as e:
         print(e)
     server.shutdown()
+    server.server_close()
+    login.forget()
+    try:
+        login.token()
+    except NotSentError as e:  # nothing left this process
+        print(e, "- try again later" if e.is_temporary else "- this does not help itself")
 
 try:
     vault_profile("https://vault.example.org", "web", "https://api.anthropic.com")

@@ -1,6 +1,6 @@
 """What `cognomen why` says about entries that nothing can match."""
 
-from cognomen.cli.why import none_because, useless
+from cognomen.cli.why import audience_is_allowed, audience_lines, none_because, useless
 from svid.encoding import JSON
 
 
@@ -57,3 +57,22 @@ def test_why_there_is_no_identity_tells_blocked_entries_from_those_that_do_not_m
     assert blocked.startswith("no identity: the blocked entries above give none until their revocations are lifted;")
     assert "an entry matches if" not in blocked
     assert "an entry that matches may still be blocked by a revocation: ask" in because(knows_blocks=False)
+
+
+def test_each_identity_says_which_audiences_its_rule_lists() -> None:
+    rows: list[dict[str, JSON]] = [
+        {"spiffe_id": "spiffe://example.org/a", "audiences": None},
+        {"spiffe_id": "spiffe://example.org/b", "audiences": ["x", "y"]},
+        {"spiffe_id": "spiffe://example.org/c", "audiences": []},
+    ]
+    assert list(audience_lines(rows)) == [
+        "/a: JWT-SVIDs for any audience",
+        "/b: JWT-SVIDs only for x, y",
+        "/c: no JWT-SVIDs",
+    ]
+
+
+def test_an_audience_that_nobody_gets_a_token_for_is_not_allowed() -> None:
+    assert audience_is_allowed({})
+    assert audience_is_allowed({"audience": "x", "audience_allowed": ["spiffe://example.org/a"]})
+    assert not audience_is_allowed({"audience": "x", "audience_allowed": []})

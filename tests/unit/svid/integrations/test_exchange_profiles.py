@@ -165,3 +165,43 @@ def test_an_address_of_vault_that_has_the_path_of_the_login_is_refused(address: 
     with pytest.raises(ExchangeError, match="expected one as VAULT_ADDR, without /v1"):
         vault_profile(address, "r", "a")
     assert vault_profile("https://v/proxied", "r", "a").url == "https://v/proxied/v1/auth/jwt/login"
+
+
+EMPTY: list[Callable[[str], Profile]] = [
+    lambda empty: anthropic_profile(empty, "org"),
+    lambda empty: anthropic_profile("fdrl_1", empty),
+    lambda empty: anthropic_profile("fdrl_1", "org", service_account_id=empty),
+    lambda empty: anthropic_profile("fdrl_1", "org", workspace_id=empty),
+    lambda empty: openai_profile(empty, "sa_1"),
+    lambda empty: openai_profile("idp_1", empty),
+    lambda empty: openai_profile("idp_1", "sa_1", audience=empty),
+    gcp_sts_profile,
+    lambda empty: azure_profile(empty, "client", "scope"),
+    lambda empty: azure_profile("tenant", empty, "scope"),
+    lambda empty: azure_profile("tenant", "client", empty),
+    lambda empty: vault_profile(empty, "role", "vault"),
+    lambda empty: vault_profile("https://vault.example.org", empty, "vault"),
+    lambda empty: vault_profile("https://vault.example.org", "role", empty),
+    lambda empty: vault_profile("https://vault.example.org", "role", "vault", mount=empty),
+    lambda empty: vault_profile("https://vault.example.org", "role", "vault", namespace=empty),
+    lambda empty: aws_sts_profile(empty, "session"),
+    lambda empty: aws_sts_profile("arn:aws:iam::1:role/r", empty),
+    lambda empty: aws_sts_profile("arn:aws:iam::1:role/r", "session", region=empty),
+    lambda empty: generic_profile(empty, "https://sts.example.org"),
+    lambda empty: generic_profile("https://sts.example.org", empty),
+    lambda empty: generic_profile("https://sts.example.org", "own", fields={"scope": empty}),
+]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("make", EMPTY)
+def test_an_empty_text_is_refused(make: Callable[[str], Profile], empty: str) -> None:
+    with pytest.raises(ExchangeError, match="expected"):
+        make(empty)
+
+
+def test_a_life_that_is_no_timedelta_says_what_is_expected() -> None:
+    with pytest.raises(TypeError, match="generic: default_life: expected a timedelta"):
+        generic_profile("https://sts.example.org", "own", default_life=60)  # type: ignore[arg-type]  # as somebody without a type checker
+    with pytest.raises(TypeError, match="aws_sts: duration: expected a timedelta"):
+        aws_sts_profile("arn:aws:iam::1:role/r", "session", duration=900)  # type: ignore[arg-type]  # as above

@@ -12,7 +12,7 @@ import pytest
 
 from cognomen.protocol.openid import keys_document
 from svid.clock import SystemClock
-from svid.errors import ExchangeError
+from svid.errors import ExchangeError, NotSentError
 from svid.integrations.exchange import TokenExchange
 from svid.integrations.exchange_profiles import (
     aws_sts_profile,
@@ -191,18 +191,32 @@ def test_a_long_answer_is_not_read_to_its_end(size: int, exchange: TokenExchange
 
 
 RAW = [
-    b"",
-    b"hello\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
-    b"HTTP/1.1 abc\r\n\r\n",
-    b"\0" * 70000,
+    (b"", True),
+    (b"hello\r\n\r\n", False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}", True),
+    (b"HTTP/1.1 abc\r\n\r\n", False),
+    (b"\0" * 70000, False),
 ]
 
 
-@pytest.mark.parametrize("raw", RAW)
-def test_what_is_not_http_is_an_error_of_ours(raw: bytes, exchange: TokenExchange, bank: ProviderDouble) -> None:
+@pytest.mark.parametrize(("raw", "is_temporary"), RAW)
+def test_what_is_not_http_is_an_error_of_ours_and_what_ended_early_may_succeed_later(
+    raw: bytes, exchange: TokenExchange, bank: ProviderDouble, *, is_temporary: bool
+) -> None:
     bank.script = [Scripted(raw=raw)]
-    assert error_of(exchange).is_temporary
+    error = error_of(exchange, r"^generic: localhost:[0-9]+: .*; is the URL right\?$")
+    assert error.is_temporary is is_temporary
+
+
+def test_a_refused_connection_says_so_and_where_and_what_to_look_at(
+    tokens: FreshTokensDouble, context: ssl.SSLContext
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    exchange = TokenExchange(generic_profile(f"https://127.0.0.1:{port}/", AUDIENCE), tokens, context=context)
+    error = error_of(exchange, f"^generic: 127.0.0.1:{port}: connection refused; can this machine reach it")
+    assert isinstance(error, NotSentError)
+    assert error.is_temporary
 
 
 @pytest.mark.parametrize(
@@ -257,7 +271,7 @@ def test_a_provider_may_prove_a_spiffe_id_in_place_of_a_host_name(
         right = client_context(here, exactly("spiffe://example.org/sts"))
         assert TokenExchange(profile, tokens, context=right).token().value == "access-0"
         wrong = client_context(here, exactly("spiffe://example.org/bank"))
-        assert error_of(TokenExchange(profile, tokens, context=wrong)).is_temporary
+        assert not error_of(TokenExchange(profile, tokens, context=wrong), "spiffe://example.org/sts").is_temporary
     assert len(bank.asked) == 1
 
 
@@ -283,6 +297,12 @@ def test_a_context_that_checks_nothing_is_refused(tokens: FreshTokensDouble, con
 def test_a_timeout_is_positive(seconds: int, tokens: FreshTokensDouble) -> None:
     with pytest.raises(ExchangeError, match="timeout: expected a positive time"):
         TokenExchange(generic_profile("https://a.example/", AUDIENCE), tokens, timeout=seconds * SECOND)
+
+
+def test_a_timeout_that_is_no_timedelta_says_what_is_expected(tokens: FreshTokensDouble) -> None:
+    for wrong in (5, 0.5, "5s"):
+        with pytest.raises(TypeError, match=r"timeout: expected a timedelta, such as timedelta\(seconds=5\), found"):
+            TokenExchange(generic_profile("https://sts.example.org/", AUDIENCE), tokens, timeout=wrong)  # type: ignore[arg-type]  # as somebody without a type checker
 
 
 def test_what_is_no_source_is_refused(context: ssl.SSLContext) -> None:
