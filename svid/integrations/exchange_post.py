@@ -20,6 +20,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
+from svid.clock import SystemClock
 from svid.errors import ExchangeError, SVIDError
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ANSWER_BYTES", "NotSentError", "Reply", "check_context", "check_url", "post"]
 
+_CLOCK = SystemClock()
 MAX_ANSWER_BYTES = 1 << 16
 _MAX_BYTES = 4 * MAX_ANSWER_BYTES  # everything that comes: head, body, the lengths of chunks, trailers
 _MAX_URL = 1024
+_LEAST_SECONDS = 0.001  # 0 would mean not to wait
 
 
 class NotSentError(ExchangeError):
@@ -93,30 +96,30 @@ def post(
         NotSentError: there is no connection.
         ExchangeError: no whole answer came in time, or it is too long.
     """
-    seconds = timeout.total_seconds()
+    seconds, where = timeout.total_seconds(), urlsplit(url).netloc
     request = Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - `check_url` has seen it
     with _Deadline(seconds) as deadline:
         try:
             with _opener(url, context, deadline).open(request, timeout=seconds) as response:
-                reply = _read(response)
+                reply = _read(response, where)
         except (OSError, HTTPException) as e:
             reason = _reason(e)
         else:
             if not deadline.is_over:  # or what was read may have been cut off
                 return reply
             reason = ""
-    where = urlsplit(url).netloc
     kind = ExchangeError if deadline.is_connected else NotSentError
     if deadline.is_over or reason == "timed out":
         raise kind(f"{where}: no answer within {seconds:g} s", is_temporary=True)
     raise kind(f"{where}: {reason}", is_temporary=True)
 
 
-def _read(response: HTTPResponse) -> Reply:
+def _read(response: HTTPResponse, where: str) -> Reply:
     body = response.read(MAX_ANSWER_BYTES + 1)
     if len(body) > MAX_ANSWER_BYTES:
         status = response.status
-        raise ExchangeError(f"answer: expected at most {MAX_ANSWER_BYTES} bytes, found more", status=status)
+        too_long = f"{where}: answer: expected at most {MAX_ANSWER_BYTES} bytes, found more"
+        raise ExchangeError(too_long, status=status)
     if response.length:  # of the Content-Length, so much did not come
         raise IncompleteRead(b"", response.length)
     return Reply(response.status, response.headers, body)
@@ -161,6 +164,7 @@ class _Deadline:
         self.is_connected = False
         self._socket: socket.socket | None = None
         self._connection: HTTPConnection | None = None
+        self._ends_at = _CLOCK.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
@@ -170,6 +174,36 @@ class _Deadline:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+
+    def connect(self, address: tuple[str, int], *_settings: object) -> socket.socket:
+        """Connect as socket.create_connection does, with all addresses of the host together in time; the last error is raised.
+
+        Each address but the last has half of what is left, so that one that is dark leaves something to the others.
+        """
+        host, port = address
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        error: OSError = OSError("the host has no address")
+        for number, (family, kind, protocol, _, where) in enumerate(found, start=1):
+            if (left := self._left()) <= 0:
+                raise TimeoutError
+            try:
+                one = socket.socket(family, kind, protocol)
+            except OSError as e:
+                error = e
+                continue
+            try:
+                one.settimeout(left if number == len(found) else left / 2)
+                one.connect(where)
+                one.settimeout(max(self._left(), _LEAST_SECONDS))
+            except OSError as e:
+                one.close()
+                error = e
+            else:
+                return one
+        raise error
+
+    def _left(self) -> float:
+        return self._ends_at - _CLOCK.monotonic()
 
     def follow(self, connection: HTTPConnection) -> None:
         """Shut down what this connection has until `watch` is called: a proxy may take its time."""
@@ -256,7 +290,7 @@ class _Plain(HTTPConnection):
 
     def __init__(self, host: str, *, timeout: float, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout)
-        self._deadline = deadline
+        self._deadline, self._create_connection = deadline, deadline.connect
 
     def connect(self) -> None:
         super().connect()
@@ -270,6 +304,7 @@ class _TLS(HTTPSConnection):
     def __init__(self, host: str, *, timeout: float, context: ssl.SSLContext, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout, context=context)
         self._deadline, self._tls, self._server = deadline, context, self.host
+        self._create_connection = deadline.connect
         deadline.follow(self)
 
     def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
