@@ -7,7 +7,6 @@ A token that was exchanged lives until its own end, whatever is revoked here.
 """
 
 import asyncio
-import copy
 import hashlib
 import logging
 import ssl
@@ -26,6 +25,7 @@ from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, shown
 from svid.integrations.exchange_post import NotSentError, Reply, check_context, post
 from svid.integrations.exchange_profiles import Profile
 from svid.integrations.exchange_refusals import REFUSED, apart, date_of, failure
+from svid.integrations.exchange_rest import Rest
 from svid.jwtsvid import JWTSVID
 from svid.source import FreshTokens, demand_source
 from svid.spiffeid import SpiffeID
@@ -39,7 +39,11 @@ _CLOCK = SystemClock()
 _TIMEOUT = timedelta(seconds=10)
 _LEAST_LEFT, _MOST_LEFT, _LEFT_PART = timedelta(seconds=30), timedelta(minutes=5), 10
 _PATIENCE_SECONDS = 30.0  # with another caller's exchange, beyond the timeout: the JWT-SVID has to be fetched as well
-_RETRY_SECONDS = 5.0  # how long a token that could not be renewed is given before the next attempt
+_LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS, _RETRY_PART = (
+    5.0,
+    60.0,
+    10,
+)  # of what is left, until a failed renewal is tried again
 _LEEWAY_SECONDS = 300.0  # a provider remembers a JWT-SVID a little longer than it lives
 _NOT_NOW = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "ABORTED"})
 
@@ -74,13 +78,17 @@ class TokenExchange:
     """Exchanges JWT-SVIDs at one provider; usable from any thread or task, and in a forked child, which makes its own exchange.
 
     A token is kept until a tenth of its life is left, 30 s at least and 5 min at most, but never more than half. If it cannot be renewed
-    then, it is given until its end, with a warning in the log, unless the provider refuses or the identity is gone.
+    then, it is given until its end, with a warning in the log, unless the provider refuses or the identity is gone. Only the caller who
+    renews it waits for that.
 
     A token without an end is not kept: it goes only to the callers who waited for that exchange, and the next caller makes another one.
     `Profile.default_life` can give it an end.
 
-    Only one exchange is made at a time; whoever comes meanwhile waits for its outcome. No JWT-SVID is sent twice: each exchange asks the
-    source for a fresh one. An attestor other than ours may give the same one until half of its life is over; then the exchange fails.
+    Only one exchange is made at a time; whoever comes meanwhile waits for its outcome, unless there is a good token. After an exchange
+    that failed, callers get its error for half a second, or as long as the provider wants, before the next one is made.
+
+    No JWT-SVID is sent twice: each exchange asks the source for a fresh one. An attestor other than ours may give the same one until half
+    of its life is over; then the exchange fails.
 
     Args:
         source: a JWTSource, or what fetches as it does.
@@ -112,8 +120,7 @@ class TokenExchange:
         self._profile, self._source = profile, source
         self._spiffe_id = SpiffeID.parse(spiffe_id) if isinstance(spiffe_id, str) else spiffe_id
         self._context, self._timeout, self._clock = context, timeout, clock
-        self._rests_until = 0.0
-        self._resting: ExchangeError | None = None
+        self._rest = Rest(clock)
         self.renew()
         renew_in_children(self)
 
@@ -179,8 +186,11 @@ class TokenExchange:
                 self._kept = None
 
     def _ready(self) -> AccessToken | None:
-        kept = self._kept
-        return kept.token if kept is not None and self._clock.monotonic() < kept.renew_at else None
+        """The token that is kept, if it needs no renewal, or another caller renews it and it is still good."""
+        if (kept := self._kept) is None:
+            return None
+        until = kept.renew_at if self._under_way is None else kept.ends_at
+        return kept.token if self._clock.monotonic() < until else None
 
     def _join(self) -> "tuple[Future[AccessToken], bool]":
         """The outcome to wait for, and whether the caller must bring it about."""
@@ -199,6 +209,8 @@ class TokenExchange:
         try:
             kept = self._attempt()
         except Exception as e:  # noqa: BLE001 - it is raised to everybody who waits
+            if isinstance(e, ExchangeError):
+                self._rest.begin(e)
             self._settle(outcome, e)
         except BaseException:
             self._settle(outcome, ExchangeError("exchange: it was interrupted; try again", is_temporary=True))
@@ -217,7 +229,8 @@ class TokenExchange:
                 _log.warning(
                     "%s: token not renewed, the last one is given until its end: %s", self._profile.name, found
                 )
-                found = self._kept = still._replace(renew_at=min(now + _RETRY_SECONDS, still.ends_at))
+                pause = max(_LEAST_RETRY_SECONDS, min((still.ends_at - now) / _RETRY_PART, _MOST_RETRY_SECONDS))
+                found = self._kept = still._replace(renew_at=min(now + pause, still.ends_at))
         if isinstance(found, _Kept):
             outcome.set_result(found.token)
         else:
@@ -226,11 +239,9 @@ class TokenExchange:
     def _attempt(self) -> _Kept:
         """Exchange a fresh JWT-SVID.
 
-        1. Wait as the provider asked. 2. Fetch a JWT-SVID, and check what the provider would refuse. 3. Send it. 4. Read the answer.
+        1. Rest after a failure. 2. Fetch a JWT-SVID, and check what the provider would refuse. 3. Send it. 4. Read the answer.
         """
-        if self._resting is not None and self._clock.monotonic() < self._rests_until:
-            raise copy.copy(self._resting)  # each with its own traceback
-        self._resting = None
+        self._rest.check()
         svid = self._source.fetch(self._profile.audience, spiffe_id=self._spiffe_id, fresh=True)
         self._check(svid)
         mark = self._mark(svid)
@@ -289,11 +300,7 @@ class TokenExchange:
         """Read a token, or raise what the answer means."""
         name, status = self._profile.name, reply.status
         if status not in (HTTPStatus.OK, HTTPStatus.CREATED):
-            error = failure(self._profile, svid, reply, now=self._clock.now())
-            if error.retry_at is not None:
-                self._rests_until = self._clock.monotonic() + (error.retry_at - self._clock.now()).total_seconds()
-                self._resting = copy.copy(error)
-            raise error
+            raise failure(self._profile, svid, reply, now=self._clock.now())
         try:
             return self._profile.read(reply.body)
         except ValueError as e:
