@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from svid.clock import Clock, SystemClock
 from svid.errors import ExchangeError, WorkloadAPIError
-from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, shown
+from svid.integrations.exchange_answers import Answer, shown
 from svid.integrations.exchange_post import NotSentError, Reply, check_context, post
 from svid.integrations.exchange_profiles import Profile
 from svid.integrations.exchange_refusals import REFUSED, apart, date_of, failure
@@ -44,6 +44,7 @@ _LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS, _RETRY_PART = (
     60.0,
     10,
 )  # of what is left, until a failed renewal is tried again
+_FARTHEST = timedelta(days=1)  # a provider's clock that differs by more is not its clock, but a mistake or a lie
 _LEEWAY_SECONDS = 300.0  # a provider remembers a JWT-SVID a little longer than it lives
 _NOT_NOW = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "ABORTED"})
 
@@ -313,11 +314,13 @@ class TokenExchange:
         """The token, and how long it lives, counted from before it was asked for."""
         life = self._profile.default_life if answer.life is None else answer.life
         if answer.ends_at is not None:
-            life = answer.ends_at - (date_of(reply.headers) or now)
+            theirs = date_of(reply.headers)
+            life = answer.ends_at - (now if theirs is None or abs(theirs - now) > _FARTHEST else theirs)
             if life <= timedelta():
                 gone = f"{self._profile.name}: the token expired at {answer.ends_at.isoformat()}"
                 raise ExchangeError(gone, status=reply.status, hint=apart(reply.headers, "expired", now=now))
-            life = min(life, LONGEST_LIFE)
+        if life is not None:
+            life = min(life, self._profile.longest_life)
         expires_at = None if life is None else now + life
         return AccessToken(value=answer.value, expires_at=expires_at, fields=answer.fields), life
 
