@@ -68,7 +68,9 @@ _NO_IDENTITY = (
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 )
 _SENT_AWAY = "this concerns every program of this machine, whatever the entries are: tell the operator"
-_TOO_MANY = "try again later; if a limit of the rulebook is too low, the operator can see how it stands: cognomen agent show"
+_TOO_MANY = (
+    "try again later; if a limit of the rulebook is too low, the operator can see how it stands: cognomen agent show"
+)
 _BY_WORDS = ((SENT_AWAY, _SENT_AWAY), (GETS_NOTHING_FOR, f"{MUST_LIST}; cognomen why shows which it lists"))
 _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),

@@ -7,7 +7,6 @@ A token that was exchanged lives until its own end at the provider, whatever is 
 """
 
 import asyncio
-import copy
 import hashlib
 import logging
 import ssl
@@ -24,10 +23,11 @@ from typing import NamedTuple
 from svid.clock import Clock, SystemClock
 from svid.denials import number_of_jti
 from svid.errors import ExchangeError, NotSentError, WorkloadAPIError
-from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, shown
+from svid.integrations.exchange_answers import Answer, shown
 from svid.integrations.exchange_post import Reply, check_context, post
 from svid.integrations.exchange_profiles import Profile
 from svid.integrations.exchange_refusals import REFUSED, apart, date_of, failure
+from svid.integrations.exchange_rest import Rest
 from svid.jwtsvid import JWTSVID
 from svid.source import FreshTokens, KnowsDenials, KnowsItsEnd, demand_duration, demand_source
 from svid.spiffeid import SpiffeID
@@ -42,7 +42,12 @@ _POINT = "token exchange"
 _TIMEOUT = timedelta(seconds=10)
 _LEAST_LEFT, _MOST_LEFT, _LEFT_PART = timedelta(seconds=30), timedelta(minutes=5), 10
 _PATIENCE_SECONDS = 30.0  # with another caller's exchange, beyond the timeout: the JWT-SVID has to be fetched as well
-_RETRY_SECONDS = 5.0  # how long a token that could not be renewed is given before the next attempt
+_LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS, _RETRY_PART = (
+    5.0,
+    60.0,
+    10,
+)  # of what is left, until a failed renewal is tried again
+_FARTHEST = timedelta(days=1)  # a provider's clock that differs by more is not its clock, but a mistake or a lie
 _LEEWAY_SECONDS = 300.0  # a provider remembers a JWT-SVID a little longer than it lives
 _NOT_NOW = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "ABORTED"})
 
@@ -78,7 +83,8 @@ class TokenExchange:
     """Exchanges JWT-SVIDs at one provider; usable from any thread or task, and in a forked child, which makes its own exchange.
 
     A token is kept until a tenth of its life is left, 30 s at least and 5 min at most, but never more than half. If it cannot be renewed
-    then, it is given until its end, with a warning in the log, unless the provider refuses or the identity is gone.
+    then, it is given until its end, with a warning in the log, unless the provider refuses or the identity is gone. Only the caller who
+    renews it waits for that.
 
     A token without an end is not kept: it goes only to the callers who waited for that exchange, and the next caller makes another one.
     `Profile.default_life` can give it an end.
@@ -87,8 +93,11 @@ class TokenExchange:
     if the source knows of it, as a JWTSource does. When anybody of the trust domain is revoked, the next call asks the source whether
     the identity is still there. What callers hold already is good at the provider until its end.
 
-    Only one exchange is made at a time; whoever comes meanwhile waits for its outcome. No JWT-SVID is sent twice: each exchange asks the
-    source for a fresh one. An attestor other than ours may give the same one until half of its life is over; then the exchange fails.
+    Only one exchange is made at a time; whoever comes meanwhile waits for its outcome, unless there is a good token. After an exchange
+    that failed, callers get its error for half a second, or as long as the provider wants, before the next one is made.
+
+    No JWT-SVID is sent twice: each exchange asks the source for a fresh one. An attestor other than ours may give the same one until half
+    of its life is over; then the exchange fails.
 
     Args:
         source: a JWTSource, or what fetches as it does.
@@ -121,8 +130,7 @@ class TokenExchange:
         self._profile, self._source = profile, source
         self._spiffe_id = SpiffeID.parse(spiffe_id) if isinstance(spiffe_id, str) else spiffe_id
         self._context, self._timeout, self._clock = context, timeout, clock
-        self._rests_until = 0.0
-        self._resting: ExchangeError | None = None
+        self._rest = Rest(clock)
         self.renew()
         renew_in_children(self)
         self._follow()
@@ -132,7 +140,7 @@ class TokenExchange:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
         self._under_way: Future[AccessToken] | None = None
-        self._is_in_doubt = False
+        self._doubts = self._settled_doubts = 0
 
     def _follow(self) -> None:
         """Hear of denials and of changes at the source; it does not keep us alive for that."""
@@ -150,7 +158,7 @@ class TokenExchange:
 
     def _doubt(self) -> None:
         """Ask the source whether there is still such an identity, before the token is given again."""
-        self._is_in_doubt = True
+        self._doubts += 1
 
     def token(self) -> AccessToken:
         """Get a token that is good now; it blocks while an exchange is made.
@@ -208,14 +216,19 @@ class TokenExchange:
                 self._kept = None
 
     def _ready(self) -> AccessToken | None:
-        kept = None if self._is_in_doubt else self._usable()
+        """The token that is kept, if it needs no renewal, or another caller renews it and it is still good."""
+        kept = None if self._doubts != self._settled_doubts else self._usable(is_renewed=self._under_way is not None)
         return None if kept is None else kept.token
 
-    def _usable(self) -> _Kept | None:
-        """What is kept, if it needs no renewal, its source is open, and the JWT-SVID that it was exchanged for was not denied."""
+    def _usable(self, *, is_renewed: bool = False) -> _Kept | None:
+        """What is kept, if it needs no renewal, its source is open, and the JWT-SVID that it was exchanged for was not denied.
+
+        Args:
+            is_renewed: somebody renews it, so that it is good until its end.
+        """
         if (kept := self._kept) is None or self._is_ended(kept):
             return None
-        return kept if self._clock.monotonic() < kept.renew_at else None
+        return kept if self._clock.monotonic() < (kept.ends_at if is_renewed else kept.renew_at) else None
 
     def _is_ended(self, kept: _Kept) -> bool:
         source, number = self._source, number_of_jti(kept.svid.jti)
@@ -242,6 +255,8 @@ class TokenExchange:
         try:
             kept = self._attempt()
         except Exception as e:  # noqa: BLE001 - it is raised to everybody who waits
+            if isinstance(e, ExchangeError):
+                self._rest.begin(e)
             self._settle(outcome, e)
         except BaseException:
             self._settle(outcome, ExchangeError("exchange: it was interrupted; try again", is_temporary=True))
@@ -260,7 +275,8 @@ class TokenExchange:
                 _log.warning(
                     "%s: token not renewed, the last one is given until its end: %s", self._profile.name, found
                 )
-                found = self._kept = still._replace(renew_at=min(now + _RETRY_SECONDS, still.ends_at))
+                pause = max(_LEAST_RETRY_SECONDS, min((still.ends_at - now) / _RETRY_PART, _MOST_RETRY_SECONDS))
+                found = self._kept = still._replace(renew_at=min(now + pause, still.ends_at))
         if isinstance(found, _Kept):
             outcome.set_result(found.token)
         else:
@@ -269,17 +285,17 @@ class TokenExchange:
     def _attempt(self) -> _Kept:
         """Exchange a fresh JWT-SVID.
 
-        1. If somebody was denied meanwhile and we still have our identity, keep the token. 2. Wait as the provider asked. 3. Fetch a
+        1. If somebody was denied meanwhile and we still have our identity, keep the token. 2. Rest after a failure. 3. Fetch a
         JWT-SVID, and check what the provider would refuse. 4. Send it. 5. Read the answer.
         """
-        is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
-        if is_in_doubt and (kept := self._usable()) is not None:
+        doubts = self._doubts
+        if doubts != self._settled_doubts and (kept := self._usable()) is not None:
             self._source.fetch(self._profile.audience, spiffe_id=self._spiffe_id)
+            self._settled_doubts = doubts
             return kept
-        if self._resting is not None and self._clock.monotonic() < self._rests_until:
-            raise copy.copy(self._resting)  # each with its own traceback
-        self._resting = None
+        self._rest.check()
         svid = self._source.fetch(self._profile.audience, spiffe_id=self._spiffe_id, fresh=True)
+        self._settled_doubts = doubts
         self._check(svid)
         mark = self._mark(svid)
         at, now = self._clock.monotonic(), self._clock.now()
@@ -342,11 +358,7 @@ class TokenExchange:
         """Read a token, or raise what the answer means."""
         name, status = self._profile.name, reply.status
         if status not in (HTTPStatus.OK, HTTPStatus.CREATED):
-            error = failure(self._profile, svid, reply, now=self._clock.now())
-            if error.retry_at is not None:
-                self._rests_until = self._clock.monotonic() + (error.retry_at - self._clock.now()).total_seconds()
-                self._resting = copy.copy(error)
-            raise error
+            raise failure(self._profile, svid, reply, now=self._clock.now())
         try:
             return self._profile.read(reply.body)
         except ValueError as e:
@@ -359,11 +371,13 @@ class TokenExchange:
         """The token, and how long it lives, counted from before it was asked for."""
         life = self._profile.default_life if answer.life is None else answer.life
         if answer.ends_at is not None:
-            life = answer.ends_at - (date_of(reply.headers) or now)
+            theirs = date_of(reply.headers)
+            life = answer.ends_at - (now if theirs is None or abs(theirs - now) > _FARTHEST else theirs)
             if life <= timedelta():
                 gone = f"{self._profile.name}: the token expired at {answer.ends_at.isoformat()}"
                 raise ExchangeError(gone, status=reply.status, hint=apart(reply.headers, "expired", now=now))
-            life = min(life, LONGEST_LIFE)
+        if life is not None:
+            life = min(life, self._profile.longest_life)
         expires_at = None if life is None else now + life
         return AccessToken(value=answer.value, expires_at=expires_at, fields=answer.fields), life
 

@@ -20,6 +20,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
+from svid.clock import SystemClock
 from svid.errors import ExchangeError, NotSentError, SVIDError
 from svid.integrations.exchange_unanswered import Unanswered, no_answer_within, unanswered
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ANSWER_BYTES", "Reply", "check_context", "check_url", "post"]
 
+_CLOCK = SystemClock()
 MAX_ANSWER_BYTES = 1 << 16
 _MAX_BYTES = 4 * MAX_ANSWER_BYTES  # everything that comes: head, body, the lengths of chunks, trailers
 _MAX_URL = 1024
 _TOO_LONG = Unanswered(
     f"expected an answer of at most {_MAX_BYTES} bytes with its head, found more", "is the URL right?"
 )
+_LEAST_SECONDS = 0.001  # 0 would mean not to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,12 @@ def post(
         NotSentError: there is no connection.
         ExchangeError: no whole answer came in time, or it is too long.
     """
-    seconds = timeout.total_seconds()
+    seconds, where = timeout.total_seconds(), urlsplit(url).netloc
     request = Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - `check_url` has seen it
     with _Deadline(seconds) as deadline:
         try:
             with _opener(url, context, deadline).open(request, timeout=seconds) as response:
-                reply = _read(response)
+                reply = _read(response, where)
         except (OSError, HTTPException) as e:
             is_late, why = _why(e)
         else:
@@ -108,7 +111,7 @@ def post(
     if is_late or deadline.is_over:
         why = no_answer_within(seconds)
     kind = ExchangeError if deadline.is_connected else NotSentError
-    raise kind(f"{urlsplit(url).netloc}: {why.reason}", is_temporary=why.is_temporary, hint=why.hint)
+    raise kind(f"{where}: {why.reason}", is_temporary=why.is_temporary, hint=why.hint)
 
 
 def _why(error: OSError | HTTPException) -> tuple[bool, Unanswered]:
@@ -117,13 +120,12 @@ def _why(error: OSError | HTTPException) -> tuple[bool, Unanswered]:
     return isinstance(inner, TimeoutError), _TOO_LONG if isinstance(inner, _TooLongError) else unanswered(error)
 
 
-def _read(response: HTTPResponse) -> Reply:
+def _read(response: HTTPResponse, where: str) -> Reply:
     body = response.read(MAX_ANSWER_BYTES + 1)
     if len(body) > MAX_ANSWER_BYTES:
         status = response.status
-        raise ExchangeError(
-            f"answer: expected at most {MAX_ANSWER_BYTES} bytes, found more", status=status, hint="is the URL right?"
-        )
+        too_long = f"{where}: answer: expected at most {MAX_ANSWER_BYTES} bytes, found more"
+        raise ExchangeError(too_long, status=status, hint="is the URL right?")
     if response.length:  # of the Content-Length, so much did not come
         raise IncompleteRead(b"", response.length)
     return Reply(response.status, response.headers, body)
@@ -151,6 +153,7 @@ class _Deadline:
         self.is_connected = False
         self._socket: socket.socket | None = None
         self._connection: HTTPConnection | None = None
+        self._ends_at = _CLOCK.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
@@ -160,6 +163,36 @@ class _Deadline:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+
+    def connect(self, address: tuple[str, int], *_settings: object) -> socket.socket:
+        """Connect as socket.create_connection does, with all addresses of the host together in time; the last error is raised.
+
+        Each address but the last has half of what is left, so that one that is dark leaves something to the others.
+        """
+        host, port = address
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        error: OSError = OSError("the host has no address")
+        for number, (family, kind, protocol, _, where) in enumerate(found, start=1):
+            if (left := self._left()) <= 0:
+                raise TimeoutError
+            try:
+                one = socket.socket(family, kind, protocol)
+            except OSError as e:
+                error = e
+                continue
+            try:
+                one.settimeout(left if number == len(found) else left / 2)
+                one.connect(where)
+                one.settimeout(max(self._left(), _LEAST_SECONDS))
+            except OSError as e:
+                one.close()
+                error = e
+            else:
+                return one
+        raise error
+
+    def _left(self) -> float:
+        return self._ends_at - _CLOCK.monotonic()
 
     def follow(self, connection: HTTPConnection) -> None:
         """Shut down what this connection has until `watch` is called: a proxy may take its time."""
@@ -246,7 +279,7 @@ class _Plain(HTTPConnection):
 
     def __init__(self, host: str, *, timeout: float, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout)
-        self._deadline = deadline
+        self._deadline, self._create_connection = deadline, deadline.connect
 
     def connect(self) -> None:
         super().connect()
@@ -260,6 +293,7 @@ class _TLS(HTTPSConnection):
     def __init__(self, host: str, *, timeout: float, context: ssl.SSLContext, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout, context=context)
         self._deadline, self._tls, self._server = deadline, context, self.host
+        self._create_connection = deadline.connect
         deadline.follow(self)
 
     def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:

@@ -14,7 +14,8 @@ from typing import Literal
 from urllib.parse import quote, urlencode
 
 from svid.errors import ExchangeError
-from svid.integrations.exchange_answers import Answer, read_aws, read_oauth, read_vault
+from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, read_aws, read_oauth, read_vault
+from svid.integrations.exchange_known import owners
 from svid.integrations.exchange_post import check_url
 from svid.source import demand_duration
 
@@ -38,16 +39,10 @@ _GRANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {  # the field of the ass
     "jwt-bearer": ("assertion", {"grant_type": _JWT_BEARER}),
     "token-exchange": ("subject_token", {"grant_type": _TOKEN_EXCHANGE, "subject_token_type": _JWT_TYPE}),
 }
-_KNOWN = (  # audiences that providers ask for; whoever receives a token for one of them could present it there
-    ("anthropic", re.compile(r"https://(api\.anthropic\.com|platform\.claude\.com)(/.*)?")),
-    ("openai", re.compile(r"https://(api|auth)\.openai\.com(/.*)?")),
-    ("gcp_sts", re.compile(r"(https:)?//(iam|sts)\.googleapis\.com(/.*)?")),
-    ("azure", re.compile(r"api://AzureADTokenExchange\w*", re.IGNORECASE)),
-    ("aws_sts", re.compile(r"(https://)?sts(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?/?")),
-)
 _GCP_PROVIDER = re.compile(r"projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+")
 _PRINTABLE = re.compile(r"[ -~]*[!-~][ -~]*")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
+_LONGEST_AWS_LIFE = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +60,7 @@ class Profile:
         read: reads the provider's answer; a ValueError says what is wrong with it, without a part of it.
         needs_issuer: whether the JWT-SVID must have `iss`.
         default_life: how long a token lives if the answer does not say.
+        longest_life: how long a token lives at most, whatever the answer says.
         rule: what to look at if the provider refuses a JWT-SVID.
 
     Raises:
@@ -82,22 +78,22 @@ class Profile:
     read: Callable[[bytes], Answer] = field(default=read_oauth, repr=False)
     needs_issuer: bool = True
     default_life: timedelta | None = None
+    longest_life: timedelta = LONGEST_LIFE
     rule: str = "the rule for this identity at the provider"
 
     def __post_init__(self) -> None:
         check_url(self.url)
         if not _PRINTABLE.fullmatch(self.audience):
             raise ExchangeError(f"{self.name}: audience: expected printable ASCII characters")
-        for owner, known in _KNOWN:
-            if owner != self.name and known.fullmatch(self.audience):
-                raise ExchangeError(
-                    f"{self.name}: audience {self.audience} is that of {owner}, which could be shown it"
-                )
+        for owner in owners(self.audience) - {self.name}:
+            raise ExchangeError(f"{self.name}: audience {self.audience} is that of {owner}, which could be shown it")
         self._check_fields()
         for name, value in self.headers.items():
             if not _HEADER.fullmatch(name) or not _PRINTABLE.fullmatch(value):
                 raise ExchangeError(f"{self.name}: header {name!r}: expected printable ASCII characters")
         _check_life(self.name, self.default_life)
+        if self.longest_life <= timedelta():
+            raise ExchangeError(f"{self.name}: longest_life: expected a positive time")
         object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
 
@@ -297,6 +293,7 @@ def aws_sts_profile(
         },
         headers={"Accept": "application/json"},
         read=read_aws,
+        longest_life=_LONGEST_AWS_LIFE if duration is None else duration,
         rule="the role's trust policy (sub, aud), and the audiences of the identity provider in IAM",
     )
 

@@ -95,7 +95,7 @@ def _rest_seconds(headers: Message, now: datetime) -> float:
     Source: RFC 9110 10.2.3
     """
     text = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+    if re.fullmatch(r"[0-9]+", text, re.ASCII):
         seconds = float(text)
     elif (moment := date_of(headers, "Retry-After")) is not None:
         seconds = (moment - (date_of(headers) or now)).total_seconds()

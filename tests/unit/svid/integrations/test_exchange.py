@@ -246,7 +246,7 @@ def test_what_cannot_be_renewed_for_a_while_is_given_until_its_end(
         assert [exchange.token() for _ in range(3)] == [first] * 3
     assert len(bank.asked) == 2
     assert "token not renewed, the last one is given until its end: " in caplog.text
-    clock.advance(5)
+    clock.advance(6)
     assert exchange.token() is first
     assert len(bank.asked) == 3
     clock.advance(60)
@@ -258,6 +258,7 @@ def test_a_refusal_takes_away_the_last_token(exchange: TokenExchange, bank: Prov
     clock.advance(541)
     bank.script = [Scripted(status=403)]
     assert error_of(exchange, "answered 403").status == 403
+    clock.advance(0.5)
     assert exchange.token().value == "access-1"
 
 
@@ -268,7 +269,7 @@ def test_the_last_token_bridges_an_attestor_that_is_away_and_not_an_identity_tha
     clock.advance(541)
     tokens.error = WorkloadAPIError("away", code="UNAVAILABLE")
     assert exchange.token() is first
-    clock.advance(5)
+    clock.advance(6)
     tokens.error = WorkloadAPIError("no identity issued", code="PERMISSION_DENIED")
     for _ in range(2):
         with pytest.raises(WorkloadAPIError, match="no identity"):

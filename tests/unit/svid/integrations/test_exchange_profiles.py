@@ -71,6 +71,22 @@ OTHERS = [
     "api://AzureADTokenExchangeUSGov",
     "sts.eu-west-1.amazonaws.com",
     "sts.amazonaws.com.cn",
+    "https://API.anthropic.com",
+    "HTTPS://api.anthropic.com",
+    "https://api.anthropic.com:443",
+    "https://api.anthropic.com:443/v1",
+    "https://api.anthropic.com./",
+    "http://api.anthropic.com",
+    "api.anthropic.com",
+    " https://api.anthropic.com ",
+    "https://Auth.OpenAI.com?a",
+    "//STS.googleapis.com:443/x",
+    "api://AzureADTokenExchange/ ",
+    "STS.amazonaws.com",
+    "sts-fips.us-east-1.amazonaws.com",
+    "https://STS.us-east-1.amazonaws.com:443/",
+    "sts.us-east-1.api.aws",
+    "vpce-1.sts.us-east-1.vpce.amazonaws.com",
 ]
 
 
@@ -78,6 +94,21 @@ OTHERS = [
 def test_each_way_to_write_a_known_audience_is_known(audience: str) -> None:
     with pytest.raises(ExchangeError, match="is that of"):
         generic_profile(URL, audience)
+
+
+STRANGERS = [
+    "https://api.anthropic.com.example.org",
+    "https://own.example.org/https://api.anthropic.com",
+    "https://api.anthropic.com:8443",
+    "https://own-sts.amazonaws.com.example.org",
+    "https://mysts.amazonaws.com",
+    "https://s3.amazonaws.com",
+]
+
+
+@pytest.mark.parametrize("audience", STRANGERS)
+def test_an_audience_that_only_resembles_a_known_one_is_taken(audience: str) -> None:
+    assert generic_profile(URL, audience).audience == audience
 
 
 BAD_URLS = [
@@ -146,6 +177,8 @@ def test_a_provider_of_google_has_one_form(provider: str) -> None:
 def test_a_life_of_nothing_is_refused() -> None:
     with pytest.raises(ExchangeError, match="default_life"):
         generic_profile(URL, "a", default_life=timedelta())
+    with pytest.raises(ExchangeError, match="longest_life"):
+        aws_sts_profile("arn:aws:iam::1:role/r", "s", duration=timedelta())
 
 
 def test_what_a_profile_sends_cannot_be_changed_later_and_is_in_no_text() -> None:
