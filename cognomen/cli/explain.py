@@ -23,6 +23,7 @@ __all__ = ["explain"]
 
 _MOST_NEAR = 5
 _NONE = 1
+_NOT_KNOWN = "unless it is suspended beside the rules: that is not known here, only at the issuer (cognomen agent list, or --admin-socket)"
 
 
 @click.command()
@@ -38,7 +39,7 @@ _NONE = 1
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
     show_default=True,
-    help="With --pid, if the issuer runs on this machine: it knows what the node shows.",
+    help="With --pid, if the issuer runs on this machine: it knows what the node shows, and what is suspended.",
 )
 @attestor_socket_option
 @output_option
@@ -78,6 +79,7 @@ def explain(
         looked_at=None if asked is None else asked.looked_at,
         nodes=None if issuer is None else issuer.nodes,
         held=() if issuer is None else issuer.held,
+        knows_held=issuer is not None,
     )
     engine = Engine(rulebook)
     found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
@@ -139,6 +141,8 @@ def _print(
             told.append(f"no identity for anybody on this node, whatever the rules are: {asked.withdrawn}")
     for one in found:
         told.append(_match(one, shown))
+        if asked is not None and not known.knows_held:
+            told.append(f"  {_NOT_KNOWN}")
         if held := known.holds(one.name):
             told += [f"  but {held} is suspended beside the rules: it gets nothing", f"  cognomen agent resume {held}"]
     if not found:
@@ -184,6 +188,7 @@ def _whole(
             "node_path": asked.node_path,
             "unseen": list(asked.unseen),
             "withdrawn": asked.withdrawn,
+            "knows_held": known.knows_held,
         }
     return document
 

@@ -27,12 +27,14 @@ class Known:
         looked_at: the facts that the attestor looked at; None: nobody was asked, and what the process shows is all there is.
         nodes: what each node shows and its path; None: not known.
         held: the agents, and components as AGENT/COMPONENT, that are suspended beside the rules.
+        knows_held: whether the issuer said who is.
     """
 
     place: Callable[[Miss, str], str]
     looked_at: frozenset[str] | None = None
     nodes: Collection[Shown] | None = None
     held: Collection[str] = ()
+    knows_held: bool = False
 
     def holds(self, name: ComponentName) -> str:
         """What is suspended so that a component gets nothing: its agent, or itself; empty: neither."""
