@@ -7,6 +7,7 @@ import click
 
 from cognomen.cli.askednode import AskedIssuer, AskedNode, ask_issuer, ask_node
 from cognomen.cli.cells import text_of
+from cognomen.cli.links import links_of
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option, selector
 from cognomen.cli.output import print_json
 from cognomen.cli.rulefiles import rules_and_files, rules_argument
@@ -74,15 +75,16 @@ def explain(
     asked = None if pid is None else ask_node(socket, pid)
     issuer = None if asked is None else ask_issuer(admin_socket)
     shown = _shown(asked, issuer, Shown(selectors=frozenset(selectors), node=frozenset(node), node_path=node_path))
+    engine = Engine(rulebook)
+    found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
     known = Known(
         place=_places(files),
         looked_at=None if asked is None else asked.looked_at,
         nodes=None if issuer is None else issuer.nodes,
         held=() if issuer is None else issuer.held,
+        links={} if asked is None else links_of(one for miss in near for one in miss.lacks),
         knows_held=issuer is not None,
     )
-    engine = Engine(rulebook)
-    found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
     if output == "json":
         print_json(_whole(rulebook, found, [(one, list(mends(one, shown, known))) for one in near], known, asked))
     else:

@@ -81,6 +81,15 @@ def test_what_is_given_beside_the_pid_counts_too(world: World, rules: Path) -> N
     assert f"it is a/far ({rules})" in lines
 
 
+def test_a_rule_that_names_a_link_is_told_where_it_leads(world: World, rules: Path, tmp_path: Path) -> None:
+    real, link = tmp_path.resolve() / "python3.11", tmp_path.resolve() / "python"
+    real.touch()
+    link.symlink_to(real.name)
+    rules.write_text(RULES.replace("/bin/db", str(link)))
+    _, lines = explain(world, rules, f"--selector=unix:path:{real}")
+    assert f"  {link} is a link to {real}: name that, or make the venv with --copies" in lines
+
+
 def test_without_the_issuer_the_node_may_show_anything(world: World, rules: Path, tmp_path: Path) -> None:
     _, lines = explain(world, rules, f"--admin-socket={tmp_path / 'none'}")
     assert f"it is a/far ({rules}), if its node shows join_token:label:zone:far" in lines
