@@ -177,13 +177,6 @@ def _suspend_in(name: str, tx: Transaction, rules: Rules, asked: Asked) -> _Done
     return _ended_in(tx, rules, name, asked, is_new=is_new)
 
 
-def _both(comment: str, before: HeldAgent | None) -> str:
-    """Why an operator suspends it, and why the issuer did before."""
-    if before is None:
-        return comment
-    return f"{comment}{'; ' if comment else ''}before that by the {before.actor}: {before.comment}"
-
-
 def _retire_in(name: str, at_once: bool, tx: Transaction, rules: Rules, asked: Asked) -> _Done:  # noqa: FBT001 - bound by name above
     # 1. Check that nobody loses what he needs by a slip: suspending can be undone.
     held, retired = tx.agents.held(), tx.rulebooks.retired()
@@ -260,6 +253,13 @@ def _suspend_overdue_in(tx: Transaction, rules: Rules, asked: Asked) -> _Done:
 def _ended_in(tx: Transaction, rules: Rules, name: str, asked: Asked, *, is_new: bool) -> _Done:
     changed = end_agents_in(tx, rules, {name: comment_of(asked.actor)}, asked)
     return _Done(changed, {name: {}} if is_new or changed is not NO_CHANGE else {})
+
+
+def _both(comment: str, before: HeldAgent | None) -> str:
+    """Why an operator suspends it, and why the issuer did before."""
+    if before is None:
+        return comment
+    return f"{comment}{'; ' if comment else ''}before that by the {before.actor}: {before.comment}"
 
 
 def _check_known(tx: Transaction, rules: Rules, name: str) -> None:

@@ -114,7 +114,7 @@ def test_the_page_of_the_audit_record_names_each_field_and_action() -> None:
     assert {field.name for field in dataclasses.fields(AuditEvent)} <= fields
     known = {*map(str, Action), *(f"{kind} issued" for kind in CredentialKind)}
     assert known <= listed
-    assert listed - known == {"cognomen svid show", "incarnation"}
+    assert listed - known == {"cognomen svid show", "incarnation", "of_agents", "of_component"}
 
 
 @pytest.mark.parametrize(
