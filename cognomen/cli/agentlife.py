@@ -18,6 +18,7 @@ from svid.encoding import JSON
 
 __all__ = ["owner", "resume", "retire", "suspend"]
 
+_ISSUER = "issuer"
 _OWNERS = Columns(
     table=("owner", "from", "until", "revision", "actor"),
     wide=("owner", "from", "until", "revision", "actor", "login", "comment"),
@@ -32,7 +33,8 @@ def suspend(name: str, comment: str, socket: Path) -> None:
     """Suspend an agent, or one component of it, at once, whatever the rulebook says.
 
     Its identities are revoked, and nothing more is signed for it, through each rulebook that is
-    applied later, until `agent resume`.
+    applied later, until `agent resume`. That is so for an agent, too, that the issuer suspended
+    because its review was due: then a later review_by does not resume it.
 
     \b
     Examples:
@@ -40,8 +42,20 @@ def suspend(name: str, comment: str, socket: Path) -> None:
       cognomen agent suspend concierge/crm
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        held = {one.name: one for one in admin.list_held_agents().agents}
         done = admin.suspend_agent(pb.AgentRequest(name=name, comment=comment))
-    click.echo(f"{name}: suspended; {_ended(done)}")
+    if (before := held.get(name)) is None:
+        click.echo(f"{name}: suspended; {_ended(done)}")
+    else:
+        click.echo(f"{name}: was already suspended by {said_before(before)}; {_ended(done)}")
+
+
+def said_before(held: pb.HeldAgent) -> str:
+    """Who had suspended it, and what suspending it again changes."""
+    who = f"{held.actor} ({held.comment})" if held.comment else held.actor
+    if held.actor == _ISSUER and held.review_by:
+        return f"the {who}, and now by an operator, too: a later review_by does not resume it any more"
+    return f"{'the ' if held.actor == _ISSUER else ''}{who}, which stays as it is"
 
 
 @click.command()

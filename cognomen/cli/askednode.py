@@ -17,7 +17,7 @@ from cognomen.wire.node import selector_from_pb
 from cognomen.wire.pb import admin_pb2, inspect_pb2
 from svid.spiffeid import SpiffeID
 
-__all__ = ["AskedIssuer", "AskedNode", "ask_issuer", "ask_node"]
+__all__ = ["AskedIssuer", "AskedNode", "ask_issuer", "ask_node", "asked_of"]
 
 _ALWAYS = frozenset({"unix:uid", "unix:gid"})
 
@@ -47,7 +47,11 @@ def ask_node(socket: str, pid: int) -> AskedNode:
         Refused: it does not answer, or not about that process.
     """
     with inspecting(socket) as inspect:
-        answer = inspect.explain(inspect_pb2.ExplainRequest(pid=pid))
+        return asked_of(inspect.explain(inspect_pb2.ExplainRequest(pid=pid)))
+
+
+def asked_of(answer: inspect_pb2.Explanation) -> AskedNode:
+    """What an answer of an attestor says."""
     selectors = frozenset(map(Selector.parse, answer.selectors))
     asked = {fact_of(Selector.parse(text)) for one in answer.near for text in one.selectors}
     asked |= {fact for one in answer.unseen for fact in one.partition(": ")[0].split(" and ")}

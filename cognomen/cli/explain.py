@@ -7,6 +7,7 @@ import click
 
 from cognomen.cli.askednode import AskedIssuer, AskedNode, ask_issuer, ask_node
 from cognomen.cli.cells import text_of
+from cognomen.cli.links import links_of
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option, selector
 from cognomen.cli.output import print_json
 from cognomen.cli.rulefiles import rules_and_files, rules_argument
@@ -23,6 +24,7 @@ __all__ = ["explain"]
 
 _MOST_NEAR = 5
 _NONE = 1
+_NOT_KNOWN = "unless it is suspended beside the rules: that is not known here, only at the issuer (cognomen agent list, or --admin-socket)"
 
 
 @click.command()
@@ -38,7 +40,7 @@ _NONE = 1
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
     show_default=True,
-    help="With --pid, if the issuer runs on this machine: it knows what the node shows.",
+    help="With --pid, if the issuer runs on this machine: it knows what the node shows, and what is suspended.",
 )
 @attestor_socket_option
 @output_option
@@ -73,14 +75,16 @@ def explain(
     asked = None if pid is None else ask_node(socket, pid)
     issuer = None if asked is None else ask_issuer(admin_socket)
     shown = _shown(asked, issuer, Shown(selectors=frozenset(selectors), node=frozenset(node), node_path=node_path))
+    engine = Engine(rulebook)
+    found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
     known = Known(
         place=_places(files),
         looked_at=None if asked is None else asked.looked_at,
         nodes=None if issuer is None else issuer.nodes,
         held=() if issuer is None else issuer.held,
+        links={} if asked is None else links_of(one for miss in near for one in miss.lacks),
+        knows_held=issuer is not None,
     )
-    engine = Engine(rulebook)
-    found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
     if output == "json":
         print_json(_whole(rulebook, found, [(one, list(mends(one, shown, known))) for one in near], known, asked))
     else:
@@ -139,6 +143,8 @@ def _print(
             told.append(f"no identity for anybody on this node, whatever the rules are: {asked.withdrawn}")
     for one in found:
         told.append(_match(one, shown))
+        if asked is not None and not known.knows_held:
+            told.append(f"  {_NOT_KNOWN}")
         if held := known.holds(one.name):
             told += [f"  but {held} is suspended beside the rules: it gets nothing", f"  cognomen agent resume {held}"]
     if not found:
@@ -184,6 +190,7 @@ def _whole(
             "node_path": asked.node_path,
             "unseen": list(asked.unseen),
             "withdrawn": asked.withdrawn,
+            "knows_held": known.knows_held,
         }
     return document
 

@@ -59,9 +59,10 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     behind how many it lacks, and heard_ago the time since it last reported. The table
     `over_limits` has the limits of the rulebook that refused something or, where they only
     count, would have: over says how often, until when an open breaker half-opens. The table
-    `overdue` has the agents whose review is overdue, and says whether the issuer suspended them
-    for that; `suspended` has the agents and components that are suspended, whatever the rulebook
-    says, by whom, and why. The exit code depends on neither.
+    `overdue` has the agents whose review is overdue, and says whether they are suspended, by the
+    issuer for that, by an operator or in the rulebook; `suspended` has the agents and components
+    that are suspended, whatever the rulebook says, by whom, and why. The exit code depends on
+    neither.
 
     \b
     Examples:

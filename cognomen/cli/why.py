@@ -9,17 +9,21 @@ from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import connect, pages
+from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.askednode import AskedNode, asked_of
+from cognomen.cli.inforce import in_force
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns, warn
 from cognomen.cli.storedkeys import environment_of, winning
+from cognomen.cli.suspended import suspended_rows
 from cognomen.protocol.audiences import MUST_LIST
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import never_match_together, never_matches
 from cognomen.wire.admin import document_from_message
+from cognomen.wire.node import selector_from_pb
 from cognomen.wire.pb import admin_pb2, inspect_pb2, node_pb2
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -38,6 +42,10 @@ _BLOCKED = Columns(
     table=("spiffe_id", "entry_id", "revocation", "at", "comment"),
     wide=("spiffe_id", "entry_id", "revocation", "at", "actor", "reason", "comment"),
 )
+_SUSPENDED = Columns(
+    table=("spiffe_id", "suspended", "at", "actor", "comment"),
+    wide=("spiffe_id", "suspended", "at", "actor", "login", "comment", "not_looked_at"),
+)
 
 
 @click.command()
@@ -51,7 +59,7 @@ _BLOCKED = Columns(
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
     show_default=True,
-    help="If the issuer runs on this machine: also shows entries of the same uid that are blocked, expired, or on other nodes.",
+    help="If the issuer runs on this machine: also shows suspensions, and entries of its uid that are blocked, expired, or on other nodes.",
 )
 @click.option("--audience", help="Also say which of its identities get a JWT-SVID for this audience.")
 @attestor_socket_option
@@ -77,8 +85,9 @@ def why(pid: int | None, admin_socket: Path, audience: str | None, socket: str, 
       cognomen why --pid $(pidof agent) --audience https://api.anthropic.com
     """  # noqa: D301 - \b is click's mark
     with inspecting(socket) as inspect:
-        document = document_from_message(inspect.explain(inspect_pb2.ExplainRequest(pid=pid or 0)))
-    found, knows_blocks = _at_the_issuer(admin_socket, document)
+        answer = inspect.explain(inspect_pb2.ExplainRequest(pid=pid or 0))
+    document = document_from_message(answer)
+    found, knows_blocks = _at_the_issuer(admin_socket, document, asked_of(answer))
     document |= found
     if audience is not None:
         document["audience"] = audience
@@ -96,8 +105,10 @@ def why(pid: int | None, admin_socket: Path, audience: str | None, socket: str, 
     return 0 if document["matches"] and audience_is_allowed(document) else _NONE
 
 
-def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[str, JSON], bool]:
+def _at_the_issuer(admin_socket: Path, document: dict[str, JSON], process: AskedNode) -> tuple[dict[str, JSON], bool]:
     """The entries of that uid that are blocked by a revocation, have expired, or belong to other nodes, if we can ask the issuer.
+
+    And what it would be, if that were not suspended.
 
     Returns:
         They, and whether the issuer said which are blocked.
@@ -105,6 +116,7 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
     knows_blocks = False
     blocked: list[JSON] = []
     expired: list[JSON] = []
+    suspended: list[JSON] = []
     lists: dict[str, list[JSON]] = {place: [] for place in Place}
     blocked_more = elsewhere_more = False
     uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
@@ -116,6 +128,8 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
                 blocked.extend(map(_blocked, answer.blocked))
                 blocked_more = answer.more
                 knows_blocks = True
+            with suppress(Refused):  # no rulebook was applied
+                suspended.extend(_suspended(admin, process))
             request = admin_pb2.ListEntriesRequest(page_size=_MOST_ELSEWHERE, selector=uid)
             each = (one for page in pages(admin.list_entries, request, every=True) for one in page.entries)
             found = list(islice(each, _MOST_ELSEWHERE))  # a page of large entries is short
@@ -130,12 +144,19 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
                     expired.append(_row(one, _EXPIRED))
                 else:
                     lists[whose.parent(one.parent_id)].append(_row(one, _ELSEWHERE))
-    lists |= {"blocked": blocked, "expired": expired}
+    lists |= {"blocked": blocked, "expired": expired, "suspended": suspended}
     return {
         **{key: [*rows] for key, rows in lists.items()},
         "blocked_more": blocked_more,
         "elsewhere_more": elsewhere_more,
     }, knows_blocks
+
+
+def _suspended(admin: Admin, process: AskedNode) -> Iterator[JSON]:
+    if not admin.list_held_agents().agents:  # most of the time: a large rulebook takes long to read
+        return
+    node = admin.get_node(admin_pb2.GetNodeRequest(id=str(admin.complete_id(process.node_path))))
+    yield from suspended_rows(in_force(admin), process, frozenset(map(selector_from_pb, node.selectors)))
 
 
 def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
@@ -178,6 +199,7 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             _BLOCKED,
             "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):",
         ),
+        ("suspended", _SUSPENDED, "suspended beside the rules, until it is resumed (cognomen agent resume SUSPENDED):"),
         ("expired", _EXPIRED, "of its uid, but expired:"),
         (Place.HERE, _ELSEWHERE, "of its uid and this node, but not among those above:"),
         (
@@ -252,8 +274,11 @@ def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterato
             path = SpiffeID.parse(str(row["spiffe_id"])).path
             yield f"no identity: it would be {path}; that rule only observes (nothing is issued until its mode is enforce)"
         return
+    yield from (lines := [_said_suspended(row) for row in _rows(document.get("suspended", []))])
     here = f"its parent is this node ({document['node_spiffe_id']}) or a group that the node belongs to"
-    if document.get("blocked"):
+    if lines:
+        yield f"otherwise, an entry matches if the process has all of its selectors, and {here}"
+    elif document.get("blocked"):
         yield "no identity: the blocked entries above give none until their revocations are lifted;"
         yield f"another entry would match if the process had all of its selectors, and {here}"
     else:
@@ -262,6 +287,16 @@ def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterato
     if not knows_blocks:
         yield "an entry that matches may still be blocked by a revocation:"
         yield "ask the operator (cognomen why with the admin socket, cognomen revoke list)"
+
+
+def _said_suspended(row: Mapping[str, JSON]) -> str:
+    path, name, unlooked = SpiffeID.parse(str(row["spiffe_id"])).path, row["suspended"], row["not_looked_at"]
+    if isinstance(unlooked, list) and unlooked:
+        may = f"it may be {path}, depending on {' and '.join(map(str, unlooked))}, at which the attestor did not look"
+    else:
+        may = f"it would be {path}"
+    by = f"{row['actor']} {row['comment']}".strip()
+    return f"no identity: {may}; but {name} is suspended beside the rules by {by}: cognomen agent resume {name}"
 
 
 def _rows(found: JSON) -> list[dict[str, JSON]]:

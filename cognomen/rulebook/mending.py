@@ -3,8 +3,9 @@
 Which components a process nearly is: `engine`.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from posixpath import basename
 from shlex import quote
 
 from cognomen.protocol.selector import Selector
@@ -16,6 +17,7 @@ from cognomen.rulebook.writing import line_of_nodes, line_of_selectors
 __all__ = ["Known", "fact_of", "mends", "missing_parent"]
 
 _LABEL = "label:"
+_PATH = "path:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +29,16 @@ class Known:
         looked_at: the facts that the attestor looked at; None: nobody was asked, and what the process shows is all there is.
         nodes: what each node shows and its path; None: not known.
         held: the agents, and components as AGENT/COMPONENT, that are suspended beside the rules.
+        links: the executables that rules name and that are links on the node of the process, and where each leads.
+        knows_held: whether the issuer said who is.
     """
 
     place: Callable[[Miss, str], str]
     looked_at: frozenset[str] | None = None
     nodes: Collection[Shown] | None = None
     held: Collection[str] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    knows_held: bool = False
 
     def holds(self, name: ComponentName) -> str:
         """What is suspended so that a component gets nothing: its agent, or itself; empty: neither."""
@@ -73,8 +79,9 @@ def _process(miss: Miss, shown: Shown, known: Known) -> Iterator[str]:
     if unlooked:
         facts = " and ".join(unlooked)
         yield f"the attestor did not look at {facts}, because no entry of its node asks for that: give --selector {unlooked[0]}:… too"
+        yield from (link for one in miss.lacks if (link := _link(one, known)))
         return
-    yield "; ".join(_on_the_node(one) for one in miss.lacks)
+    yield "; ".join(_link(one, known) or _on_the_node(one) for one in miss.lacks)
     proof = next(
         (one for one in miss.component.proofs if frozenset(miss.lacks) == one - shown.selectors),
         miss.component.proofs[0],
@@ -91,6 +98,16 @@ def _is_known(selector: Selector, known: Known) -> bool:
 def _replaces(one: Selector, lack: Selector) -> bool:
     """Whether the process shows this in place of what it lacks."""
     return one.type == "unix" and fact_of(one) == fact_of(lack) and not fact_of(one).startswith("unix:supplementary")
+
+
+def _link(lack: Selector, known: Known) -> str:
+    """Say that it is a link, which no process shows: starting it shows where it leads; empty: it is none."""
+    path = lack.value.removeprefix(_PATH)
+    target = known.links.get(path) if lack.type == "unix" and path != lack.value else None
+    if target is None:
+        return ""
+    or_venv = ", or make the venv with --copies" if basename(path).startswith("python") else ""
+    return f"{path} is a link to {target}: name that{or_venv}"
 
 
 def _on_the_node(lack: Selector) -> str:

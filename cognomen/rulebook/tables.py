@@ -148,7 +148,10 @@ class ComponentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: Annotated[ComponentKind, Meta(description="What it does in its agent. The guard rails depend on it.")]
     selectors: Annotated[
         list[_Selector] | UnsetType,
-        Meta(description="What a process must show, all of it. Give this, or prove."),
+        Meta(
+            description="What a process must show, all of it. Give this, or prove."
+            " unix:path is where the kernel finds the executable: a link, such as bin/python of a venv, matches nothing."
+        ),
     ] = UNSET
     prove: Annotated[
         list[list[_Selector]] | UnsetType,

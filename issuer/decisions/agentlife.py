@@ -12,7 +12,19 @@ from cognomen.rulebook.rules import Agent, Rulebook
 from cognomen.rulebook.tables import AgentState
 from issuer.decisions.rulebooks import HeldAgent
 
-__all__ = ["as_it_works", "held_for_review", "released", "still_held", "to_suspend", "with_retired"]
+__all__ = [
+    "ISSUER",
+    "as_it_works",
+    "held_for_review",
+    "released",
+    "reviewed",
+    "still_held",
+    "to_suspend",
+    "with_retired",
+]
+
+ISSUER = "issuer"
+"""Who suspends an agent for its review."""
 
 
 def as_it_works(rulebook: Rulebook, held: Mapping[str, HeldAgent], today: date) -> Rulebook:
@@ -52,7 +64,12 @@ def with_retired(rulebook: Rulebook, retired: Collection[str]) -> Rulebook:
 
 
 def released(rulebook: Rulebook, held: Mapping[str, HeldAgent], today: date) -> list[HeldAgent]:
-    """Those that the issuer suspended for a review, and that this rulebook resumes: their next review is a later one."""
+    """Those that the issuer alone suspended for a review, and that this rulebook resumes: their next review is a later one."""
+    return [one for one in reviewed(rulebook, held, today) if one.actor == ISSUER]
+
+
+def reviewed(rulebook: Rulebook, held: Mapping[str, HeldAgent], today: date) -> list[HeldAgent]:
+    """Those that the issuer suspended for a review after which this rulebook has a later one, also if an operator suspended them since."""
     found = ((held[name], rulebook.agents[name]) for name in sorted(held.keys() & rulebook.agents.keys()))
     return [one for one, agent in found if _is_reviewed(agent, one.review_by) and not is_past_grace(agent, today)]
 
@@ -75,7 +92,7 @@ def to_suspend(
             yield agent
 
 
-def held_for_review(agent: Agent, *, actor: str, at: datetime) -> HeldAgent:
+def held_for_review(agent: Agent, *, at: datetime) -> HeldAgent:
     """How it is held."""
     comment = f"its review was due on {agent.review_by}"
-    return HeldAgent(name=agent.name, actor=actor, login="", comment=comment, at=at, review_by=agent.review_by)
+    return HeldAgent(name=agent.name, actor=ISSUER, login="", comment=comment, at=at, review_by=agent.review_by)

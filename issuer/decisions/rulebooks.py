@@ -82,7 +82,8 @@ class HeldAgent:
 
     Args:
         name: AGENT, or AGENT/COMPONENT.
-        review_by: the review that was due, if the issuer suspended it for that: a rulebook with a later one resumes it, too.
+        review_by: the review that was due, if the issuer suspended it for that: a rulebook with a later one resumes it, too, unless an
+            operator, who is the actor then, has suspended it as well.
     """
 
     name: str

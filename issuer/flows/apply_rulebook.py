@@ -20,7 +20,7 @@ from cognomen.rulebook.rules import Agent, Rulebook
 from cognomen.rulebook.whole import read_whole
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
-from issuer.decisions.agentlife import released
+from issuer.decisions.agentlife import released, reviewed
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.lostholds import LostHold, heirs_of
@@ -254,8 +254,11 @@ def _apply_in(
     tx.limits.replace(applied.revision, list(limited(rulebook)))
     retired = newly_retired(rulebook, tx.rulebooks.retired(), applied)
     tx.rulebooks.retire(retired)
-    reviewed = released(rulebook, tx.agents.held(), asked.at.date())
-    for one in reviewed:
+    held, today = tx.agents.held(), asked.at.date()
+    for one in reviewed(rulebook, held, today):
+        tx.agents.hold(replace(one, review_by=None))
+    resumed = released(rulebook, held, today)
+    for one in resumed:
         tx.agents.release(one.name)
     # 3. The record.
     facts = {
@@ -268,7 +271,7 @@ def _apply_in(
     tx.audit.append(
         [
             AuditEvent(at=asked.at, actor=asked.actor, action=Action.RULEBOOK_APPLIED, subject=_SUBJECT, facts=facts),
-            *(_resumed(rulebook.agents[one.name], one, asked) for one in reviewed),
+            *(_resumed(rulebook.agents[one.name], one, asked) for one in resumed),
         ]
     )
     return Applied(revision=applied.revision, changed=changed)

@@ -16,7 +16,7 @@ from cognomen.rulebook.suggesting import suggestion
 from cognomen.rulebook.tables import AgentState
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
-from issuer.decisions.agentlife import held_for_review, to_suspend
+from issuer.decisions.agentlife import ISSUER, held_for_review, to_suspend
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.rulebooks import HeldAgent, RetiredAgent, retired_in_words
@@ -34,7 +34,6 @@ __all__ = ["HoldAgents"]
 
 _NAME = 160  # longest text that can be the name of an agent or a component
 _ATTEMPTS = 5
-_ISSUER = "issuer"
 
 
 class _Done(NamedTuple):
@@ -83,7 +82,9 @@ class HoldAgents:
     async def suspend(self, name: str, *, actor: str) -> Changed:
         """Suspend an agent, and end everything that was signed for it, whatever let it live on.
 
-        If that is done already, it leaves no trace. An agent that the rulebook in force has not can be suspended if it has been before.
+        If an operator did that already, or the issuer after a burst, it leaves no trace. One that the issuer suspended for its review is
+        suspended by both from then on, and a later review does not resume it. An agent that the rulebook in force has not can be suspended
+        if it has been before.
 
         Raises:
             Refused: NOT_FOUND when the rulebook in force has no such agent; CONFLICT when others are applied all the time. It is recorded
@@ -119,7 +120,7 @@ class HoldAgents:
         Raises:
             Refused: CONFLICT when others are applied all the time; UNAVAILABLE, from the store.
         """
-        done = await self._change(_Command(Action.AGENT_SUSPENDED, _suspend_overdue_in), _ISSUER)
+        done = await self._change(_Command(Action.AGENT_SUSPENDED, _suspend_overdue_in), ISSUER)
         return done.about
 
     async def held(self) -> Collection[HeldAgent]:
@@ -182,10 +183,20 @@ def _work(command: _Command, rules: Rules, asked: Asked, tx: Transaction) -> _Do
 def _suspend_in(name: str, tx: Transaction, rules: Rules, asked: Asked) -> _Done:
     held = tx.agents.held()
     _check_known(tx, rules, name)
-    is_new = name not in tx.rulebooks.retired() and (name not in held or held[name].review_by is not None)
+    before = held.get(name)
+    is_for_review = before is not None and before.review_by is not None and before.actor == ISSUER
+    is_new = name not in tx.rulebooks.retired() and (before is None or is_for_review)
     if is_new:
-        comment = comment_of(asked.actor)
-        tx.agents.hold(HeldAgent(name=name, actor=str(asked.actor), login=_login(asked), comment=comment, at=asked.at))
+        tx.agents.hold(
+            HeldAgent(
+                name=name,
+                actor=str(asked.actor),
+                login=_login(asked),
+                comment=_both(comment_of(asked.actor), before),
+                at=asked.at,
+                review_by=None if before is None else before.review_by,
+            )
+        )
     return _ended_in(tx, rules, name, asked, is_new=is_new)
 
 
@@ -256,7 +267,7 @@ def _suspend_overdue_in(tx: Transaction, rules: Rules, asked: Asked) -> _Done:
     )
     if not due:
         return _Done(NO_CHANGE, {})
-    holds = [held_for_review(one, actor=str(asked.actor), at=asked.at) for one in due]
+    holds = [held_for_review(one, at=asked.at) for one in due]
     for one in holds:
         tx.agents.hold(one)
     changed = end_agents_in(tx, rules, {one.name: one.comment for one in holds}, asked)
@@ -266,6 +277,13 @@ def _suspend_overdue_in(tx: Transaction, rules: Rules, asked: Asked) -> _Done:
 def _ended_in(tx: Transaction, rules: Rules, name: str, asked: Asked, *, is_new: bool) -> _Done:
     changed = end_agents_in(tx, rules, {name: comment_of(asked.actor)}, asked)
     return _Done(changed, {name: {}} if is_new or changed is not NO_CHANGE else {})
+
+
+def _both(comment: str, before: HeldAgent | None) -> str:
+    """Why an operator suspends it, and why the issuer did before."""
+    if before is None:
+        return comment
+    return f"{comment}{'; ' if comment else ''}before that by the {before.actor}: {before.comment}"
 
 
 def _check_known(tx: Transaction, rules: Rules, name: str) -> None:

@@ -226,7 +226,7 @@ class ObserveIssuer:
             )
         metrics.troubles.set(len(seen.troubles))
         metrics.reviews_overdue.set(len(seen.overdue))
-        metrics.agents_suspended_for_review.set(sum(one.is_suspended for one in seen.overdue))
+        metrics.agents_suspended_for_review.set(sum(one.is_for_review for one in seen.overdue))
         for gauge in (metrics.export_behind, metrics.export_breaks_at, metrics.export_revoked):
             gauge.clear()  # an export that was forgotten must not keep its last state
         for one in seen.exports:

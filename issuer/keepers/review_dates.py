@@ -8,6 +8,7 @@ from cognomen.process.ownthreads import in_own_thread
 from cognomen.rulebook.reading import read
 from cognomen.rulebook.reviews import is_overdue, is_past_grace
 from cognomen.rulebook.rules import Agent
+from cognomen.rulebook.tables import AgentState
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.agentlife import to_suspend
 from issuer.decisions.rulebooks import HeldAgent
@@ -23,13 +24,15 @@ class OverdueAgent:
     """An agent whose review is overdue.
 
     Args:
-        is_suspended: the issuer suspended it for that.
+        is_suspended: whoever suspended it, and wherever: the issuer, an operator, or the rulebook.
+        is_for_review: the issuer suspended it for that.
     """
 
     name: str
     owner: str
     review_by: date
     is_suspended: bool
+    is_for_review: bool
 
 
 class ReviewDates:
@@ -87,7 +90,13 @@ class ReviewDates:
         def work(tx: Transaction) -> Sequence[OverdueAgent]:
             held, retired = tx.agents.held(), tx.rulebooks.retired()
             return [
-                OverdueAgent(name=one.name, owner=one.owner, review_by=one.review_by, is_suspended=_is_for(held, one))
+                OverdueAgent(
+                    name=one.name,
+                    owner=one.owner,
+                    review_by=one.review_by,
+                    is_suspended=one.name in held or one.state is AgentState.SUSPENDED,
+                    is_for_review=_is_for(held, one),
+                )
                 for one in due
                 if one.name not in retired and one.review_by is not None
             ]

@@ -81,9 +81,19 @@ def test_what_is_given_beside_the_pid_counts_too(world: World, rules: Path) -> N
     assert f"it is a/far ({rules})" in lines
 
 
+def test_a_rule_that_names_a_link_is_told_where_it_leads(world: World, rules: Path, tmp_path: Path) -> None:
+    real, link = tmp_path.resolve() / "python3.11", tmp_path.resolve() / "python"
+    real.touch()
+    link.symlink_to(real.name)
+    rules.write_text(RULES.replace("/bin/db", str(link)))
+    _, lines = explain(world, rules, f"--selector=unix:path:{real}")
+    assert f"  {link} is a link to {real}: name that, or make the venv with --copies" in lines
+
+
 def test_without_the_issuer_the_node_may_show_anything(world: World, rules: Path, tmp_path: Path) -> None:
     _, lines = explain(world, rules, f"--admin-socket={tmp_path / 'none'}")
     assert f"it is a/far ({rules}), if its node shows join_token:label:zone:far" in lines
+    assert lines[lines.index(f"it is a/mine ({rules})") + 1].startswith("  unless it is suspended beside the rules:")
 
 
 @pytest.fixture
@@ -101,6 +111,7 @@ def test_what_is_suspended_beside_the_rules_gets_nothing(world: World, rules: Pa
     assert world.run("agent", "suspend", held).returncode == 0
     try:
         code, lines = explain(world, rules)
+        why = json.loads(world.run("why", f"--socket={world.workload}", f"--pid={os.getpid()}", "-o", "json").stdout)
     finally:
         assert world.run("agent", "resume", held).returncode == 0
     at = lines.index(f"it is a/mine ({rules})")
@@ -109,6 +120,10 @@ def test_what_is_suspended_beside_the_rules_gets_nothing(world: World, rules: Pa
         f"  cognomen agent resume {held}",
     ]
     assert code == 1
+    told = {one["spiffe_id"]: (one["suspended"], one["actor"], one["not_looked_at"]) for one in why["suspended"]}
+    assert told.pop("spiffe://example.org/agent/a/mine") == (held, f"uid:{UID}", [])
+    whole = {"spiffe://example.org/agent/a/path": ("a", f"uid:{UID}", ["unix:path"])}
+    assert told == (whole if held == "a" else {})
     assert explain(world, rules)[0] == 0
 
 

@@ -1436,7 +1436,7 @@ class HeldAgent(_message.Message):
     """the uid that logged in; empty: not known"""
     comment: _builtins.str
     review_by: _builtins.str
-    """the review that was due, such as 2027-03-31, if the issuer suspended it for that; empty: an operator did"""
+    """the review that was due, such as 2027-03-31, if the issuer suspended it for that, and maybe an operator since; empty: an operator did, or the issuer after a burst"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -3405,7 +3405,7 @@ class OverdueReview(_message.Message):
     review_by: _builtins.str
     """such as 2027-03-31"""
     suspended: _builtins.bool
-    """the issuer suspended it for that"""
+    """whoever suspended it: the issuer for that, an operator, or the rulebook"""
     def __init__(
         self,
         *,

@@ -49,6 +49,25 @@ def test_why_says_that_the_only_rule_that_matches_observes() -> None:
     assert list(none_because({**document, "matches": [{"entry_id": "x"}]}, knows_blocks=True)) == []
 
 
+def test_why_names_the_suspension_and_the_command_that_ends_it() -> None:
+    row: dict[str, JSON] = {
+        "spiffe_id": "spiffe://example.org/agent/a/b",
+        "suspended": "a",
+        "actor": "uid:0",
+        "comment": "PR 7",
+        "not_looked_at": [],
+    }
+    document: dict[str, JSON] = {"node_spiffe_id": "spiffe://example.org/n", "matches": [], "suspended": [row]}
+    first, *_ = none_because(document, knows_blocks=True)
+    by = "but a is suspended beside the rules by uid:0 PR 7: cognomen agent resume a"
+    assert first == f"no identity: it would be /agent/a/b; {by}"
+    document["suspended"] = [{**row, "not_looked_at": ["unix:path"]}]
+    first, *_ = none_because(document, knows_blocks=True)
+    assert (
+        first == f"no identity: it may be /agent/a/b, depending on unix:path, at which the attestor did not look; {by}"
+    )
+
+
 def test_why_there_is_no_identity_tells_blocked_entries_from_those_that_do_not_match() -> None:
     here = "its parent is this node (spiffe://example.org/n) or a group that the node belongs to"
     assert because(matches=[{"entry_id": "e"}]) == ""

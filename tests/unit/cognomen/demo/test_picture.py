@@ -106,4 +106,4 @@ def test_the_picture_of_the_readme_has_its_words_apart_and_whole() -> None:
     assert any(" orchestrator rotated: " in line for line in lines)
     paths = {word.strip(",:;") for line in lines for word in line.split() if "/" in word}
     names = ("orchestrator", "reasoning", "connector", "archivist")
-    assert paths <= {f"/agent/concierge/{name}" for name in names}
+    assert paths <= {f"{agent}/{name}" for agent in ("/agent/concierge", "concierge") for name in names}

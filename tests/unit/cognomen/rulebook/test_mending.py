@@ -67,6 +67,21 @@ def test_the_line_that_mends_has_what_the_process_shows_in_place_of_what_it_lack
     assert told(of("unix:uid:2"), nothing) == ["run it as uid 2"]
 
 
+def test_a_path_that_is_a_link_is_named_with_where_it_leads_because_starting_it_does_not_help() -> None:
+    shown = Shown(selectors=selectors("unix:uid:1", "unix:path:/usr/bin/python3.11"), node=TEAM)
+    links = {"/opt/crm/bin/python": "/usr/bin/python3.11", "/opt/db": "/opt/db-2"}
+    known = Known(place=KNOWN.place, links=links)
+    python, db = of("unix:uid:1", "unix:path:/opt/crm/bin/python"), of("unix:uid:1", "unix:path:/opt/db")
+    link = "/opt/crm/bin/python is a link to /usr/bin/python3.11: name that, or make the venv with --copies"
+    assert told(python, shown, known) == [
+        link,
+        'or, if the rule is wrong: a.toml:selectors: selectors = ["unix:path:/usr/bin/python3.11", "unix:uid:1"]',
+    ]
+    assert told(db, shown, known)[0] == "/opt/db is a link to /opt/db-2: name that"
+    unlooked = Known(place=KNOWN.place, links=links, looked_at=frozenset({"unix:uid"}))
+    assert told(python, shown, unlooked)[1:] == [link]
+
+
 def test_a_fact_at_which_nobody_looked_is_not_called_missing() -> None:
     shown = Shown(selectors=selectors("unix:uid:1"), node=TEAM)
     known = Known(place=KNOWN.place, looked_at=frozenset({"unix:uid", "unix:gid"}))

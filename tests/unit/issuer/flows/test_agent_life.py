@@ -276,6 +276,40 @@ async def test_an_operator_resumes_it_for_that_review_and_suspends_it_whatever_i
     assert await house.live() == set(), "an operator's suspension ends by an operator alone"
 
 
+async def test_an_operator_who_suspends_it_after_the_issuer_leaves_both_reasons(house: House) -> None:
+    await house.apply(due("2026-01-01"))
+    house.clock.advance(15 * DAY)
+    await house.overdue()
+    await house.agents.suspend("concierge", actor=ACTOR)
+    (held,) = await house.agents.held()
+    assert (held.actor, held.comment, str(held.review_by)) == (
+        "uid:0",
+        "PR 7; before that by the issuer: its review was due on 2026-01-01",
+        "2026-01-01",
+    )
+    assert [(one.is_suspended, one.is_for_review) for one in await house.dates.overdue()] == [(True, True)]
+    await house.agents.suspend("concierge", actor=Operator("uid:0", login="", comment="again"))
+    assert await house.agents.held() == [held], "the first operator's reason stays"
+    await house.apply(due("2026-12-31"))
+    (held,) = await house.agents.held()
+    assert (await house.live(), held.actor, held.review_by) == (set(), "uid:0", None)
+    await house.agents.resume("concierge", actor=ACTOR)
+    assert await house.live() == {"concierge"}
+
+
+async def test_an_overdue_agent_that_an_operator_or_the_rulebook_suspends_is_said_to_be_suspended(house: House) -> None:
+    await house.apply(
+        due("2026-01-01", "warn"),
+        due("2026-01-01", "warn", BILLING).replace("purpose", 'state = "suspended"\npurpose', 1),
+    )
+    house.clock.advance(2 * DAY)
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert [(one.name, one.is_suspended, one.is_for_review) for one in await house.dates.overdue()] == [
+        ("billing", True, False),
+        ("concierge", True, False),
+    ]
+
+
 async def test_a_review_says_by_owner_what_is_unused_overdue_and_broad(house: House) -> None:
     rules = RULES.replace('["join_token:label:team:travel"]\n\n', '"any"\n\n').replace("2027-03-31", "2026-01-31")
     await house.apply(rules, BILLING.replace("travel-platform@example.org", "ann@example.org"))
