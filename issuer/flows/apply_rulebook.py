@@ -40,6 +40,7 @@ from issuer.works.entryplans import Asked
 from issuer.works.planreach import reach_in
 from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
 from issuer.works.supersessions import Taken
+from issuer.works.unshown import unshown_in
 from svid.spiffeid import TrustDomain
 
 __all__ = ["Applied", "ApplyRulebook", "RulebookPlan"]
@@ -107,7 +108,8 @@ class ApplyRulebook:
             if found.plan is None:
                 return found
             reach = reach_in(tx, found.plan, longest_lives=lives, now=asked.at)
-            plan = replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain))
+            warnings = (*unshown_in(tx, found.plan), *advice_in(tx, found.plan, self.trust_domain))
+            plan = replace(found.plan, warnings=warnings)
             return replace(found, plan=plan, reach=reach)
 
         found = await self.datastore.read(work)
