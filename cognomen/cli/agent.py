@@ -8,7 +8,7 @@ import click
 from cognomen.cli.admin import connect
 from cognomen.cli.agentlife import owner, resume, retire, suspend
 from cognomen.cli.agentreview import review
-from cognomen.cli.inforce import InForce, agent_of, in_force, said_of
+from cognomen.cli.inforce import InForce, agent_of, in_force, in_force_or_none, said_of
 from cognomen.cli.limits import LIMITS, limits_of_agent
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table
@@ -29,7 +29,7 @@ _AGENTS = Columns(
     ),
 )
 _COMPONENTS = Columns(
-    table=("component", "state", "kind", "mode", "nodes", "proofs", "audiences"),
+    table=("component", "state", "kind", "mode", "nodes", "proofs", "may_call", "model", "audiences"),
     wide=(
         *(
             "component",
@@ -46,6 +46,7 @@ _COMPONENTS = Columns(
         ),
         *("x509_ttl", "jwt_ttl"),
     ),
+    is_broad=True,
 )
 
 
@@ -65,14 +66,17 @@ for _command in (suspend, resume, retire, owner, review):
 def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
     """List the agents, by name.
 
+    The mode is mixed if only some of the components observe. held_by (--output wide) is who
+    suspended an agent beside its rules, and retired_by who retired it.
+
     \b
     Examples:
       cognomen agent list
       cognomen agent list --overdue --output json
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        found = in_force(admin)
-    agents = [_agent(found, name) for name in sorted(found.rulebook.agents)]
+        found = in_force_or_none(admin)
+    agents = [] if found is None else [_agent(found, name) for name in sorted(found.rulebook.agents)]
     shown = [one for one in agents if one["is_overdue"] or not overdue]
     if output == "json":
         print_json({"agents": list(shown)})
@@ -86,6 +90,10 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
 @admin_socket_option
 def show(name: str, output: str, socket: Path) -> None:
     """Show an agent, its components, and its limits on issuance.
+
+    proofs are the sets of selectors of which a process must show one. held_by is who suspended
+    the agent or the component beside the rules. A terminal that is too narrow for the table has
+    a line for each field.
 
     The table `limits` has what is used of each limit now, and how often it refused something or,
     in the mode count, would have: since the issuer started, or the limit was changed.

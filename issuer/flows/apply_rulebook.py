@@ -168,9 +168,10 @@ class ApplyRulebook:
 
         found = await self.datastore.read(work)
         if found is None:
-            detail = (
-                f"revision: no rulebook has the revision {revision}" if revision else "rulebook: none was applied yet"
-            )
+            if not revision:
+                hint = "apply one: cognomen apply RULES"
+                raise Refused(Kind.NOT_FOUND, "rulebook: none was applied yet", hint=hint)
+            detail = f"revision: no rulebook has the revision {revision}"
             raise Refused(Kind.NOT_FOUND, detail, hint="list them: cognomen rulebook history")
         return found
 

@@ -148,7 +148,10 @@ def test_what_only_observes_is_marked_in_each_plan_and_in_the_list_of_agents(com
     ]
     (found,) = command("rulebook", "observe", "--agent=concierge", "-o", "json").rows("components")
     assert (found["component"], found["issued"], found["refused"], found["more"]) == ("concierge/crm", [], [], 0)
-    assert command("rulebook", "observe", "--agent=other").code == 1
+    told = command("rulebook", "observe", "--agent=concierge").out
+    assert told.startswith("concierge/crm: no report yet; it observes since ")
+    missing = command("rulebook", "observe", "--agent=concirge")
+    assert (missing.code, "hint: did you mean concierge?" in missing.err) == (4, True)
     assert command("rulebook", "observe", "--since=2999-01-01T00:00:00Z").code != 0
 
 
