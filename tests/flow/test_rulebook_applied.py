@@ -64,6 +64,15 @@ def test_a_plan_is_shown_and_its_exit_code_says_whether_something_would_change(c
     }
 
 
+def test_the_line_for_editors_stays_the_first_one(command: Command, rules: Path) -> None:
+    (rules / "concierge.toml").write_text(f"#:schema ./rulebook.schema.json\n{CONCIERGE}")
+    assert command("apply", str(rules)).code == 0
+    first, second, third, *_ = command("rulebook", "show").out.splitlines()
+    assert first == "#:schema ./rulebook.schema.json"
+    assert second.startswith("# concierge.toml, revision ")
+    assert third == CONCIERGE.splitlines()[0]
+
+
 def test_what_changes_is_shown_and_as_json(command: Command, rules: Path) -> None:
     assert command("apply", str(rules)).code == 0
     file = rules / "concierge.toml"
