@@ -9,7 +9,7 @@ import click
 from cognomen.cli.admin import connect
 from cognomen.cli.agentlife import owner, resume, retire, suspend
 from cognomen.cli.agentreview import review
-from cognomen.cli.inforce import InForce, agent_of, in_force, said_of
+from cognomen.cli.inforce import InForce, agent_of, in_force, in_force_or_none, said_of
 from cognomen.cli.limits import LIMITS, limits_of_agent
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
@@ -32,7 +32,7 @@ _AGENTS = Columns(
 )
 _HELD = same_columns("name", "in_rulebook", "at", "held_by")
 _COMPONENTS = Columns(
-    table=("component", "state", "kind", "mode", "nodes", "proofs", "audiences"),
+    table=("component", "state", "kind", "mode", "nodes", "proofs", "may_call", "model", "audiences"),
     wide=(
         *(
             "component",
@@ -49,6 +49,7 @@ _COMPONENTS = Columns(
         ),
         *("x509_ttl", "jwt_ttl"),
     ),
+    is_broad=True,
 )
 
 
@@ -71,21 +72,25 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
     The table `suspended` has each agent and component that is suspended, whatever the rulebook
     says: in_rulebook is false if the one in force has nothing of that name any more.
 
+    The mode is mixed if only some of the components observe. held_by (--output wide) is who
+    suspended an agent beside its rules, and retired_by who retired it.
+
     \b
     Examples:
       cognomen agent list
       cognomen agent list --overdue --output json
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        found = in_force(admin)
-    agents = [_agent(found, name) for name in sorted(found.rulebook.agents)]
+        found = in_force_or_none(admin)
+    agents = [] if found is None else [_agent(found, name) for name in sorted(found.rulebook.agents)]
+    held = [] if found is None or overdue else _held(found, found.held)
     shown = [one for one in agents if one["is_overdue"] or not overdue]
     if output == "json":
-        print_json({"agents": list(shown), **({} if overdue else {"held": list(_held(found, found.held))})})
+        print_json({"agents": list(shown), **({} if overdue else {"held": held})})
         return
     print_table(_AGENTS, shown, View(output=output))
     if not overdue:
-        _print_held(_held(found, found.held), output)
+        _print_held(held, output)
 
 
 @agent.command()
@@ -94,6 +99,10 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
 @admin_socket_option
 def show(name: str, output: str, socket: Path) -> None:
     """Show an agent, its components, and its limits on issuance.
+
+    proofs are the sets of selectors of which a process must show one. held_by is who suspended
+    the agent or the component beside the rules. A terminal that is too narrow for the table has
+    a line for each field.
 
     The table `suspended` has components that are suspended, and that the rulebook in force does
     not have any more. They may be there by another name: the plan says so.

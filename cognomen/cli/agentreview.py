@@ -70,7 +70,7 @@ def review(
 ) -> None:
     """Show what the owners of agents have to look at.
 
-    By owner, the components of his agents: whether somebody used their identity in that time,
+    By owner, the components of their agents: whether somebody used their identity in that time,
     when it was last fetched (as attestors report it) and minted (as the ledger has it), and which
     rules are broad: any-node is a rule for every node, the others are guard rails that a component
     goes without. Then overdue reviews, and the agents that are retired.

@@ -13,7 +13,7 @@ from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.spiffeid import TrustDomain
 
-__all__ = ["InForce", "agent_of", "in_force", "line_of_key", "said_of"]
+__all__ = ["InForce", "agent_of", "in_force", "in_force_or_none", "line_of_key", "said_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,16 @@ def in_force(admin: Admin) -> InForce:
         held={one.name: one for one in admin.list_held_agents().agents},
         retired={one.name: one for one in admin.list_retired_agents().agents},
     )
+
+
+def in_force_or_none(admin: Admin) -> InForce | None:
+    """The rulebook in force; None: none was applied yet."""
+    try:
+        return in_force(admin)
+    except Refused as e:
+        if e.kind is Kind.NOT_FOUND:
+            return None
+        raise
 
 
 def agent_of(found: InForce, name: str) -> Agent:

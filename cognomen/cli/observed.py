@@ -1,12 +1,13 @@
 """`cognomen rulebook observe`: what components that only observe would have been given, and refused."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.inforce import agent_of, in_force_or_none
 from cognomen.cli.named import check_not_future
 from cognomen.cli.options import admin_socket_option, moment, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
@@ -14,6 +15,7 @@ from cognomen.cli.uses import silent_nodes, warn_of_silence
 from cognomen.protocol.printable import unmistakable
 from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 from svid.encoding import JSON
 from svid.spiffeid import SpiffeID
 
@@ -21,6 +23,7 @@ __all__ = ["observe"]
 
 _AGENTS = "/agent"
 _NONE = 1
+_REPORTED_WITHIN = timedelta(seconds=30)
 _COLUMNS = Columns(
     table=("component", "since", "would_be", "uid", "executable", "nodes", "times", "first_at", "last_at"),
     wide=(
@@ -42,7 +45,7 @@ def observe(agent: str, since: datetime | None, output: str, socket: Path) -> in
     is a uid and an executable. since is when the component began to observe. Audiences are those
     for which a JWT-SVID would have been refused.
 
-    Exit code 1 if no component observes.
+    Exit code 1 if no component observes, and 4 if the rulebook in force has no such agent.
 
     \b
     Examples:
@@ -52,6 +55,8 @@ def observe(agent: str, since: datetime | None, output: str, socket: Path) -> in
     check_not_future(since=since)
     with connect(socket) as admin:
         entries, silent = _found(admin, agent, since)
+        if agent and not entries and (rules := in_force_or_none(admin)) is not None:
+            agent_of(rules, agent)
     components = list(_components(entries))
     if output == "json":
         print_json(
@@ -115,7 +120,15 @@ def _print(components: Sequence[dict[str, JSON]], view: View) -> None:
         if one["more"]:
             click.echo(f"{one['component']}: and {one['more']} more, which were seen earlier")
         if not _programs(one, "issued") and not _programs(one, "refused"):
-            click.echo(f"{one['component']}: nobody matched it; it observes since {_to_second(str(one['since']))}")
+            click.echo(f"{one['component']}: {_unmatched(str(one['since']))}")
+
+
+def _unmatched(since: str) -> str:
+    """Say that nobody matched a component, or that it is too early to say so."""
+    observes = f"it observes since {_to_second(since)}"
+    if SystemClock().now() - datetime.fromisoformat(since) < _REPORTED_WITHIN:
+        return f"no report yet; {observes}, and nodes report within half a minute"
+    return f"nobody matched it; {observes}"
 
 
 def _programs(component: dict[str, JSON], key: str) -> list[dict[str, JSON]]:

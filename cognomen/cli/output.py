@@ -42,10 +42,12 @@ class Columns:
     Args:
         table: those that matter, which fit in 80 columns.
         wide: those of `-o wide`.
+        is_broad: they are many: a terminal that is too narrow for one line has a line for each field also without `-o wide`.
     """
 
     table: tuple[str, ...]
     wide: tuple[str, ...]
+    is_broad: bool = False
 
 
 def same_columns(*keys: str) -> Columns:
@@ -56,11 +58,12 @@ def same_columns(*keys: str) -> Columns:
 class Table:
     """A table on standard output. Its columns keep their widths, so that more rows can follow.
 
-    Piped, a table is neither wrapped nor cut. A wide one that is wider than the terminal has a line for each field instead.
+    Piped, a table is neither wrapped nor cut. A wide or broad one that is wider than the terminal has a line for each field instead.
     """
 
     def __init__(self, columns: Columns, view: View) -> None:
         self._columns = columns.wide if view.is_wide else columns.table
+        self._may_be_by_field = view.is_wide or columns.is_broad
         self._view = view
         self._layout: Layout | None = None
         self._is_by_field = False
@@ -78,7 +81,7 @@ class Table:
         if self._layout is None:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._layout = Layout(self._columns, rows, width)
-            self._is_by_field = self._view.is_wide and not self._layout.fits
+            self._is_by_field = self._may_be_by_field and not self._layout.fits
         if self._is_by_field and rows:
             self._print_by_field(rows, is_first=is_first)
             return

@@ -28,8 +28,8 @@ def plan(rules: Path, save: Path | None, output: str, socket: Path, *, let_expir
     RULES is a file, or a folder with files *.toml. The lines begin with + for what comes, ~ for
     what changes, - for what goes, ? for a component that only
     observes, and ! for a guard rail that a component does without, an agent that an operator
-    suspended, or a test that fails. Below them stands which live credentials would be revoked.
-    A rulebook owns the entries below /agent and no others.
+    suspended, or a test that fails. Below them are the live credentials that would be
+    revoked. A rulebook owns the entries below /agent and /rulebook/nodes, and no others.
 
     The connected nodes whose entries it changes are asked which programs would gain or lose
     an identity right now. They have 2 s; those that do not answer are named.

@@ -198,7 +198,8 @@ def _by(held: pb.HeldAgent) -> str:
 
 def _holder(held: pb.HeldAgent) -> str:
     comment = f": {plainly(held.comment)}" if held.comment else ""
-    return f"{held.actor}, {_moment(held.at)}{comment}"
+    at = moment_to_text(held.at.ToDatetime(tzinfo=UTC).replace(microsecond=0))
+    return f"{held.actor}, {at}{comment}"
 
 
 def _of_guards(found: PlanFacts) -> Iterator[tuple[str, str]]:

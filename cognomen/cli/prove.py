@@ -1,6 +1,8 @@
 """`cognomen prove`: what is usually a mistake in a rulebook, each time with the selectors that show it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -17,6 +19,7 @@ __all__ = ["prove"]
 
 _MOST = 1000
 _FOUND = 1
+_EMPTY: Mapping[str, JSON] = MappingProxyType({"findings": [], "count": 0, "is_cut": False})
 
 
 @click.command()
@@ -32,19 +35,25 @@ def prove(rules: Path, output: str) -> int:
 
     Of each kind, three findings about a component are shown, and the others are counted. What
     is meant so goes into `allow` of the component; of a finding about two, into that of both.
-    The exit code is 1 if anything was found.
+    The exit code is 1 if anything was found. --output json also has the faults of a rulebook that
+    cannot be read.
 
     \b
     Example:
       cognomen prove rules/
     """  # noqa: D301 - \b is click's mark
-    rulebook, files = rules_and_files(rules)
+    rulebook, files = rules_and_files(rules, empty=_EMPTY if output == "json" else None)
     places = FindingPlaces(files.items())
     found = list(findings_of(rulebook))
     shown, count = found[:_MOST], sum(1 + one.more for one in found)
     if output == "json":
         print_json(
-            {"findings": [_document(one, places) for one in shown], "count": count, "is_cut": len(found) > _MOST}
+            {
+                "findings": [_document(one, places) for one in shown],
+                "count": count,
+                "is_cut": len(found) > _MOST,
+                "faults": [],
+            }
         )
     else:
         for one in shown:

@@ -79,7 +79,14 @@ def show(revision: int | None, output: str, socket: Path) -> None:
         print_json(dict(document_from_message(found)))
         return
     for name in sorted(found.files):
-        click.echo(f"# {text_of(name)}, revision {found.revision}\n{_harmless(found.files[name])}")
+        schema_line, rest = _after_schema(_harmless(found.files[name]))
+        click.echo(f"{schema_line}# {text_of(name)}, revision {found.revision}\n{rest}")
+
+
+def _after_schema(text: str) -> tuple[str, str]:
+    """The line that names the schema for an editor, which must be the first, and the rest; empty: there is none."""
+    first, end, rest = text.partition("\n")
+    return (first + end, rest) if first.startswith("#:schema") and end else ("", text)
 
 
 @rulebook.command()

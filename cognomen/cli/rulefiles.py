@@ -4,18 +4,20 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from cognomen.cli.cells import text_of
 from cognomen.cli.options import GivenPath
-from cognomen.cli.output import counted
+from cognomen.cli.output import counted, print_json
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.faults import counted_faults
 from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
+from svid.encoding import JSON
 
 __all__ = ["checked", "content_of", "content_of_all", "rules_and_files", "rules_argument", "rules_from", "texts_of"]
 
@@ -36,10 +38,14 @@ def rules_from(path: Path) -> Rulebook:
     return checked(path, content_of_all(path))
 
 
-def rules_and_files(path: Path) -> tuple[Rulebook, dict[str, str]]:
-    """Read a rulebook, as `rules_from`; also returns the contents of its files, by their names alone."""
+def rules_and_files(path: Path, *, empty: Mapping[str, JSON] | None = None) -> tuple[Rulebook, dict[str, str]]:
+    """Read a rulebook, as `rules_from`; also returns the contents of its files, by their names alone.
+
+    Args:
+        empty: the JSON document in which the faults are printed; None: they are printed as lines.
+    """
     content = content_of_all(path)
-    return checked(path, content), texts_of(content)
+    return checked(path, content, empty=empty), texts_of(content)
 
 
 def texts_of(content: Mapping[str, bytes]) -> dict[str, str]:
@@ -47,8 +53,11 @@ def texts_of(content: Mapping[str, bytes]) -> dict[str, str]:
     return {Path(name).name: one.decode(errors="replace") for name, one in content.items()}
 
 
-def checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
+def checked(path: Path, files: Mapping[str, bytes], *, empty: Mapping[str, JSON] | None = None) -> Rulebook:
     """Read the files of a rulebook; every fault is printed.
+
+    Args:
+        empty: as `rules_and_files`.
 
     Raises:
         Refused: INVALID when there is a fault.
@@ -56,9 +65,13 @@ def checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
     rulebook, faults = read_whole(files)
     if not faults:
         return rulebook
-    for fault in faults[:_MOST_SHOWN]:
-        click.echo(text_of(str(fault)), err=True)
-    more = f"; the first {_MOST_SHOWN} are shown" if len(faults) > _MOST_SHOWN else ""
+    more = ""
+    if empty is not None:
+        print_json({**empty, "faults": [asdict(one) for one in faults]})
+    else:
+        for fault in faults[:_MOST_SHOWN]:
+            click.echo(text_of(str(fault)), err=True)
+        more = f"; the first {_MOST_SHOWN} are shown" if len(faults) > _MOST_SHOWN else ""
     raise Refused(Kind.INVALID, f"{path}: {counted(counted_faults(faults), 'fault')} in the rulebook{more}")
 
 

@@ -56,7 +56,7 @@ def _agent(text: str) -> str:
     help="What the components do in their agents.",
 )
 @click.option("--rename", is_flag=True, help="Give other SPIFFE IDs to those that are not /agent/AGENT/COMPONENT.")
-@click.option("--agent", type=_agent, help="The agent of all components that are renamed.")
+@click.option("--agent", type=_agent, metavar="NAME", help="The agent of all components that are renamed.")
 @click.option("--agent-from-path", type=click.IntRange(1, 64), help="Which segment of a path names the agent, from 1.")
 @click.option(
     "--component-from-path",

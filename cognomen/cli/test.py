@@ -1,19 +1,22 @@
 """`cognomen test`: run the tests that stand beside the rules."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
 from cognomen.cli.cells import text_of
 from cognomen.cli.options import output_option
 from cognomen.cli.output import counted, print_json
-from cognomen.cli.rulefiles import rules_argument, rules_from
+from cognomen.cli.rulefiles import rules_and_files, rules_argument
 from cognomen.rulebook.casetests import Outcome, run
 from svid.encoding import JSON
 
 __all__ = ["test"]
 
 _FAILED = 1
+_EMPTY: Mapping[str, JSON] = MappingProxyType({"cases": [], "failed": 0})
 
 
 @click.command()
@@ -30,10 +33,10 @@ def test(rules: Path, output: str) -> int:
     Example:
       cognomen test rules/
     """  # noqa: D301 - \b is click's mark
-    outcomes = list(run(rules_from(rules)))
+    outcomes = list(run(rules_and_files(rules, empty=_EMPTY if output == "json" else None)[0]))
     failed = [one for one in outcomes if not one.is_good]
     if output == "json":
-        print_json({"cases": [_document(one) for one in outcomes], "failed": len(failed)})
+        print_json({"cases": [_document(one) for one in outcomes], "failed": len(failed), "faults": []})
     else:
         for one in failed:
             _print(one)

@@ -3,7 +3,6 @@
 Decided here: forms of values. What rules mean together: `checks`.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from cognomen.rulebook.structs import read_struct
 from cognomen.rulebook.suggesting import Known, suggestion
 from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, Mode, ProviderTable, SelectorTypesTable
 from cognomen.rulebook.texts import NAME, check_audience, check_name, check_text, check_type, read_length
+from cognomen.rulebook.tomlfaults import not_toml
 from svid.errors import SVIDError
 
 __all__ = ["MOST_BYTES", "MOST_LIFE", "read"]
@@ -134,9 +134,7 @@ class _File:
             line = content[: e.start].count(b"\n") + 1
             self._fail(line, f"expected UTF-8, found the byte 0x{content[e.start]:02x}", "save the file as UTF-8")
         except tomllib.TOMLDecodeError as e:
-            found = re.search(r"at line ([0-9]+)", str(e))
-            reason = str(e).partition(" (at ")[0]
-            self._fail(int(found[1]) if found else self._text.count("\n") + 1, f"expected TOML: {reason.lower()}", "")
+            self._fail(*not_toml(self._text, e))
         except (RecursionError, ValueError, OverflowError) as e:
             self._fail(0, f"expected TOML that can be read, found: {type(e).__name__}", "")
         else:

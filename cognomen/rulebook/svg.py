@@ -62,7 +62,12 @@ def as_svg(rulebook: Rulebook) -> Iterator[str]:
     boxes = _placed(nodes, _columns(nodes, edges))
     width = max((box.x + box.width for box in boxes.values()), default=0) + _MARGIN
     height = max((box.y for box in boxes.values()), default=0) + _HEIGHT + _MARGIN
-    told = f"{len(rulebook.agents)} agents, {sum(1 for _ in rulebook.components())} components, {len(edges)} declared calls"
+    counts = {
+        "agent": len(rulebook.agents),
+        "component": sum(1 for _ in rulebook.components()),
+        "declared call": len(edges),
+    }
+    told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
         ' role="img" aria-labelledby="title desc" font-family="monospace" font-size="12">'

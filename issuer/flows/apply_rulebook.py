@@ -42,6 +42,7 @@ from issuer.works.entryplans import Asked
 from issuer.works.planreach import reach_in
 from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
 from issuer.works.supersessions import Taken
+from issuer.works.unshown import unshown_in
 from svid.spiffeid import TrustDomain
 
 __all__ = ["Applied", "ApplyRulebook", "RulebookPlan"]
@@ -111,7 +112,8 @@ class ApplyRulebook:
             if found.plan is None:
                 return found
             reach = reach_in(tx, found.plan, longest_lives=lives, now=asked.at)
-            plan = replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain))
+            warnings = (*unshown_in(tx, found.plan), *advice_in(tx, found.plan, self.trust_domain))
+            plan = replace(found.plan, warnings=warnings)
             return replace(found, plan=plan, reach=reach)
 
         found = await self._with_heirs(rulebook, await self.datastore.read(work))
@@ -182,9 +184,10 @@ class ApplyRulebook:
 
         found = await self.datastore.read(work)
         if found is None:
-            detail = (
-                f"revision: no rulebook has the revision {revision}" if revision else "rulebook: none was applied yet"
-            )
+            if not revision:
+                hint = "apply one: cognomen apply RULES"
+                raise Refused(Kind.NOT_FOUND, "rulebook: none was applied yet", hint=hint)
+            detail = f"revision: no rulebook has the revision {revision}"
             raise Refused(Kind.NOT_FOUND, detail, hint="list them: cognomen rulebook history")
         return found
 

@@ -64,6 +64,15 @@ def test_a_plan_is_shown_and_its_exit_code_says_whether_something_would_change(c
     }
 
 
+def test_the_line_for_editors_stays_the_first_one(command: Command, rules: Path) -> None:
+    (rules / "concierge.toml").write_text(f"#:schema ./rulebook.schema.json\n{CONCIERGE}")
+    assert command("apply", str(rules)).code == 0
+    first, second, third, *_ = command("rulebook", "show").out.splitlines()
+    assert first == "#:schema ./rulebook.schema.json"
+    assert second.startswith("# concierge.toml, revision ")
+    assert third == CONCIERGE.splitlines()[0]
+
+
 def test_what_changes_is_shown_and_as_json(command: Command, rules: Path) -> None:
     assert command("apply", str(rules)).code == 0
     file = rules / "concierge.toml"
@@ -148,7 +157,10 @@ def test_what_only_observes_is_marked_in_each_plan_and_in_the_list_of_agents(com
     ]
     (found,) = command("rulebook", "observe", "--agent=concierge", "-o", "json").rows("components")
     assert (found["component"], found["issued"], found["refused"], found["more"]) == ("concierge/crm", [], [], 0)
-    assert command("rulebook", "observe", "--agent=other").code == 1
+    told = command("rulebook", "observe", "--agent=concierge").out
+    assert told.startswith("concierge/crm: no report yet; it observes since ")
+    missing = command("rulebook", "observe", "--agent=concirge")
+    assert (missing.code, "hint: did you mean concierge?" in missing.err) == (4, True)
     assert command("rulebook", "observe", "--since=2999-01-01T00:00:00Z").code != 0
 
 

@@ -33,7 +33,7 @@ def test_a_good_rulebook_passes(rules: Path, capsys: pytest.CaptureFixture[str])
     assert run(["test", str(rules / "concierge.toml")]) == 0
     assert capsys.readouterr() == ("3 components of active agents, 0 findings\n1 test, 0 failed\n", "")
     assert run(["prove", str(rules), "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"findings": [], "count": 0, "is_cut": False}
+    assert json.loads(capsys.readouterr().out) == {"findings": [], "count": 0, "is_cut": False, "faults": []}
 
 
 def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +167,25 @@ def test_every_fault_is_told_with_its_place(command: str, rules: Path, capsys: p
     assert f"{file}:2: agent.x.ownr: unknown key; did you mean owner?" in lines
     assert lines[-1].startswith(f"error: {rules}: ")
     assert lines[-1].endswith(" faults in the rulebook")
+
+
+@pytest.mark.parametrize(("command", "empty"), [("prove", "findings"), ("test", "cases")])
+def test_faults_are_json_too(command: str, empty: str, rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = rules / "more.toml"
+    file.write_text('[agent.x]\nownr = "me"\n')
+    assert run([command, str(rules), "-o", "json"]) == 1
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert document[empty] == []
+    assert {
+        "file": str(file),
+        "line": 2,
+        "key": "agent.x.ownr",
+        "problem": "unknown key",
+        "mend": "did you mean owner?",
+        "more": 0,
+    } in document["faults"]
+    assert told.err == f"error: {rules}: {len(document['faults'])} faults in the rulebook\n"
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from cognomen.cli.output import print_prose, warn
+from cognomen.cli.output import Columns, View, print_prose, print_table, warn
 
 Printed = pytest.CaptureFixture[str]
 
@@ -39,3 +39,16 @@ def test_prose_fits_a_terminal_and_is_one_line_in_a_file(
     assert " ".join(line.strip() for line in lines) == text
     assert all(line.startswith("  ") for line in lines)
     assert (max(map(len, lines)) <= 80) is is_terminal
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"), [(20, ["name  web", "text  a b c d e f g h i j k l m"]), (80, ["name  text"])]
+)
+def test_a_broad_table_has_a_line_for_each_field_where_it_does_not_fit(
+    width: int, lines: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    columns = Columns(table=("name", "text"), wide=("name", "text"), is_broad=True)
+    print_table(columns, [{"name": "web", "text": "a b c d e f g h i j k l m"}], View(output="table"))
+    assert capsys.readouterr().out.splitlines()[: len(lines)] == lines

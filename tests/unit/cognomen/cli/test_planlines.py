@@ -10,6 +10,7 @@ from cognomen.cli.planlines import print_lines
 from cognomen.protocol.entry import EntryID
 from cognomen.rulebook.compiling import compiled
 from cognomen.rulebook.rules import Rulebook
+from cognomen.wire.admin import moment_to_text
 from cognomen.wire.node import entry_to_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
@@ -95,7 +96,14 @@ def test_what_is_retired_held_and_ends_is_told(capsys: pytest.CaptureFixture[str
     told = lines(
         facts(
             retired=["ended"],
-            held=[pb.HeldAgent(name="concierge", actor="uid:0", at=time_to_pb(NOW), comment="it; misbehaves")],
+            held=[
+                pb.HeldAgent(
+                    name="concierge",
+                    actor="uid:0",
+                    at=time_to_pb(NOW + timedelta(microseconds=7)),
+                    comment="it; misbehaves",
+                )
+            ],
             ended=3,
             superseded=1,
             ends=ends,
@@ -108,7 +116,7 @@ def test_what_is_retired_held_and_ends_is_told(capsys: pytest.CaptureFixture[str
     )
     assert "- agent ended is retired for good: no agent ever gets this name again" in told
     (held,) = (line for line in told if line.startswith("! agent concierge is suspended by an operator (uid:0, "))
-    assert ': "it; misbehaves"): nothing is issued for it until it is resumed' in held
+    assert f'{moment_to_text(NOW)}: "it; misbehaves"): nothing is issued for it until it is resumed' in held
     at = told.index("3 credentials revoked at once, 1 credential once they are replaced")
     assert told[at + 1].startswith(
         '  /agent/concierge/c00: 1 X509-SVID, 2 JWT-SVIDs (1 once replaced), for "https://a, b" and 3 more, valid until '

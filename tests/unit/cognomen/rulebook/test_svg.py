@@ -50,7 +50,7 @@ def test_callers_stand_left_of_whom_they_call_and_audiences_outside_on_the_right
     assert left["a/first"] < left["a/second"] == left["a/crm"] < left["https://crm.example.org"]
     arrows = [one for one in picture.iter(f"{SVG}path") if "marker-end" in one.attrib]
     assert len(arrows) == 4
-    assert picture.findtext(f"{SVG}desc") == "1 agents, 3 components, 4 declared calls"
+    assert picture.findtext(f"{SVG}desc") == "1 agent, 3 components, 4 declared calls"
 
 
 def test_no_label_covers_another_also_in_a_circle() -> None:

@@ -29,7 +29,7 @@ from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node
 from tests.doubles.issuersurroundings import around
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
@@ -94,7 +94,8 @@ async def house() -> AsyncIterator[House]:
 async def test_what_is_planned_is_applied(house: House) -> None:
     plan = await house.plan(CONCIERGE)
     assert plan.plan is not None
-    assert (plan.in_force, len(plan.plan.steps), plan.plan.warnings) == (0, 5, ())
+    unshown = "nodes: no node shows join_token:label:team:travel now"
+    assert (plan.in_force, len(plan.plan.steps), plan.plan.warnings) == (0, 5, (unshown,))
     assert await house.paths() == []
     applied = await house.rules(files(CONCIERGE), plan.digest, actor=ACTOR)
     assert applied.revision == 1
@@ -342,6 +343,22 @@ async def test_a_plan_warns_of_what_it_leaves_without_nodes_and_of_nodes_that_no
     plan = (await house.plan(elsewhere[0])).plan
     assert plan is not None
     assert [one for one in plan.warnings if "no node or node group is" in one]
+
+
+async def test_a_plan_warns_of_a_label_that_no_node_shows(house: House) -> None:
+    await house.store.write(lambda tx: tx.nodes.put(a_node(of="join_token:label:team:travel join_token:label:site:a")))
+    plan = (await house.plan(CONCIERGE)).plan
+    assert plan is not None
+    assert plan.warnings == ()
+    rules = CONCIERGE.partition("[[case]]")[0]
+    misspelt = rules.replace('team:travel"]', 'team:travle", "join_token:label:site:a"]')
+    await house.apply(rules)
+    plan = (await house.plan(misspelt)).plan
+    assert plan is not None
+    assert plan.warnings == ("nodes: no node shows join_token:label:site:a, join_token:label:team:travle now",)
+    plan = (await house.plan(rules.replace('["join_token:label:team:travel"]', '"any"'))).plan
+    assert plan is not None
+    assert plan.warnings == ()
 
 
 @pytest.mark.parametrize("audience", [f"spiffe://{TRUST_DOMAIN}", f"spiffe://{TRUST_DOMAIN}/web"])
