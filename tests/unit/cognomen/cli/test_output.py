@@ -1,8 +1,9 @@
+import json
 import sys
 
 import pytest
 
-from cognomen.cli.output import print_prose, warn
+from cognomen.cli.output import json_text, print_document, print_json, print_prose, warn
 
 Printed = pytest.CaptureFixture[str]
 
@@ -39,3 +40,19 @@ def test_prose_fits_a_terminal_and_is_one_line_in_a_file(
     assert " ".join(line.strip() for line in lines) == text
     assert all(line.startswith("  ") for line in lines)
     assert (max(map(len, lines)) <= 80) is is_terminal
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\n", "\x7f", "\x9b31m", "\u202eten", "\U000e0041", "\ud800", "\\x7f"])
+def test_a_text_in_json_controls_no_terminal_and_is_the_same_text(text: str, capsys: Printed) -> None:
+    document = {text: [text, "für alle 🙂"]}
+    print_json(document)
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert "für alle 🙂" in out
+    assert json.loads(out) == json.loads(json_text(document)) == document
+    assert json_text(document).isprintable()
+
+
+def test_the_keys_of_a_document_control_no_terminal(capsys: Printed) -> None:
+    print_document({"a\x1b[2J": "b\x9b"})
+    assert capsys.readouterr().out == "a\\x1b[2J  b\\x9b\n"
