@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.cells import text_of
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
@@ -181,7 +182,7 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
     if unseen := document.get("unseen"):
         click.echo("\nsome selectors that entries require cannot be determined:")
         for one in unseen if isinstance(unseen, list) else []:
-            click.echo(f"  {one}")
+            click.echo(f"  {text_of(one)}")
     for key, columns, title in parts:
         if rows := _rows(document[key]):
             click.echo(f"\n{title}")
@@ -189,14 +190,14 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
         if document.get(f"{key}_more"):
             click.echo("and more")
     for line in useless(_rows(document["near"])):
-        click.echo(f"\n{line}")
+        click.echo(f"\n{text_of(line)}")
     if left_out := document.get("left_out"):
         click.echo(
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
     if lines := list(none_because(document, knows_blocks=knows_blocks)):
-        click.echo("\n" + "\n".join(lines))
+        click.echo("\n" + "\n".join(map(text_of, lines)))
 
 
 def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterator[str]:
