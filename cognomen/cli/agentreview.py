@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.cells import text_of
 from cognomen.cli.checkpointkey import key_thumbprint
 from cognomen.cli.givenfile import write_given
 from cognomen.cli.options import GivenPath, admin_socket_option, comment_option, duration, output_option, read_source
 from cognomen.cli.output import Columns, View, counted, print_json, print_prose, print_table, warn
+from cognomen.cli.reviewshape import check_shape
 from cognomen.protocol.agentreview import SignedReview
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.pb import admin_pb2 as pb
@@ -131,15 +133,25 @@ def _verify(given: Path, key: Sequence[str], output: str) -> None:
             f"{given}: expected the key {expected}, found {signed.key_thumbprint}",
             hint="the file is another issuer's, or was made by somebody else; after the issuer lost its keys, name both: --key, repeated",
         )
+    _check_shape(signed, given)
     if output == "json":
         not_proved: list[JSON] = [] if pinned else [_NOT_THE_KEY]
-        print_json({**signed.document, "key": signed.key_thumbprint, "not_proved": not_proved})
+        ours: dict[str, JSON] = {"key": signed.key_thumbprint, "not_proved": not_proved}
+        print_json({**ours, **{key: value for key, value in signed.document.items() if key not in ours}})
         return
-    click.echo(f"signed at {signed.document.get('at')} by the checkpoint key {signed.key_thumbprint}")
-    _print(signed.document, output)
-    if not pinned:
+    click.echo(f"checkpoint key: {signed.key_thumbprint}")
+    if not pinned:  # before anything that whoever signed it wrote
         click.echo("not proved:")
         print_prose(_NOT_THE_KEY, indent="  ")
+    click.echo(f"signed at {text_of(signed.document['at'])}")
+    _print(signed.document, output)
+
+
+def _check_shape(signed: SignedReview, given: Path) -> None:
+    try:
+        check_shape(signed)
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"{given}: {e}") from e
 
 
 def _print(document: _Document, output: str) -> None:
@@ -152,19 +164,19 @@ def _print(document: _Document, output: str) -> None:
     view = View(output=output)
     owners = _objects(document, "owners")
     agents = [one for owner in owners for one in _objects(owner, "agents")]
-    name, revision = document["trust_domain"], document["revision"]
+    name, revision, unused_for = (text_of(document[key]) for key in ("trust_domain", "revision", "unused_for"))
     click.echo(
         f"{name}, revision {revision}: {counted(len(agents), 'agent')} of {counted(len(owners), 'owner')},"
-        f" unused means for {document['unused_for']}"
+        f" unused means for {unused_for}"
     )
     for owner in owners:
-        click.echo(f"\n{owner['owner']}")
+        click.echo(f"\n{text_of(owner['owner'])}")
         print_table(_COMPONENTS, [row for one in _objects(owner, "agents") for row in _rows(one)], view)
         for one in _objects(owner, "agents"):
             if one["is_overdue"]:
-                click.echo(f"{one['agent']}: its review was due on {one['review_by']}")
+                click.echo(f"{text_of(one['agent'])}: its review was due on {text_of(one['review_by'])}")
             for line in _suspensions(one):
-                click.echo(line)
+                click.echo(text_of(line))
     retired = _objects(document, "retired")
     if retired:
         click.echo("\nretired:")

@@ -1,6 +1,5 @@
 """`cognomen audit`: show the record of decisions, and write it to files; auditverify verifies it."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -28,7 +27,7 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import Columns, Table, print_json, print_page, warn
+from cognomen.cli.output import Columns, Table, json_text, print_json, print_page, warn
 from cognomen.cli.uses import print_uses, uses_of
 from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.auditlog import AuditRow
@@ -305,7 +304,7 @@ def _print_rows(rows: Iterable[AuditRow], output: str, table: Table) -> None:
     documents = [event_of(row) for row in rows]
     if output == "json":
         for document in documents:
-            click.echo(json.dumps(document, ensure_ascii=False))
+            click.echo(json_text(document))
     else:
         table.print([_shown(one) for one in documents])
 

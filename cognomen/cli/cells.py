@@ -3,6 +3,7 @@
 `-o wide` shows the same values whole, and `-o json` does not come here.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def cell_of(key: str, value: JSON, view: View, short: Mapping[str, str]) -> Sequ
         short: what is shown instead of each id.
     """
     if isinstance(value, list):
-        items = [" ".join(cell_of(key, item, view, short)) for item in value]
+        items = [_item(item, " ".join(cell_of(key, item, view, short))) for item in value]
         return [f"{item}," for item in items[:-1]] + items[-1:] or ["-"]
     if isinstance(value, str) and (moment := _moment_in(value)):
         is_whole = view.is_wide or view.has_moments
@@ -138,12 +139,18 @@ def text_of(value: JSON) -> str:
         case bool():
             text = "yes" if value else "no"
         case list():
-            text = ", ".join(map(text_of, value))
+            text = ", ".join(_item(one, text_of(one)) for one in value)
         case dict():
             text = ", ".join(f"{key}={text_of(item)}" for key, item in value.items())
         case _:
             text = str(value)
     return unmistakable(text) or "-"  # a stored text must not control the terminal, or forge a cell
+
+
+def _item(value: JSON, shown: str) -> str:
+    """An item of a list as it is shown, in quotation marks if its text could be taken for two."""
+    is_unclear = isinstance(value, str) and (", " in shown or shown.startswith('"'))
+    return json.dumps(shown, ensure_ascii=False) if is_unclear else shown
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -11,6 +11,7 @@ from cognomen.cli.inforce import agent_of, in_force_or_none
 from cognomen.cli.named import check_not_future
 from cognomen.cli.options import admin_socket_option, moment, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
+from cognomen.cli.plainly import path_in_words
 from cognomen.cli.uses import silent_nodes, warn_of_silence
 from cognomen.protocol.printable import unmistakable
 from cognomen.wire.admin import document_from_message, moment_to_text
@@ -145,7 +146,7 @@ def _row(component: dict[str, JSON], program: dict[str, JSON]) -> dict[str, JSON
         "since": component["since"],
         "would_be": f"refused: {audience}" if audience else f"issued: {', '.join(kinds)}",
         "pid": program["pid"] or f"{program['processes']} processes",
-        "executable": unmistakable(str(program["executable"]), marks=True) or "unknown",
+        "executable": path_in_words(str(program["executable"])) or "unknown",
     }
 
 

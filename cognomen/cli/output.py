@@ -23,6 +23,7 @@ __all__ = [
     "Table",
     "View",
     "counted",
+    "json_text",
     "print_document",
     "print_json",
     "print_page",
@@ -100,7 +101,17 @@ class Table:
 
 def print_json(document: Mapping[str, JSON]) -> None:
     """Print a document on several lines, in the order of its keys."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json_text(document, indent=2))
+
+
+def json_text(document: Mapping[str, JSON], *, indent: int | None = None) -> str:
+    """A document as JSON in which no text controls the terminal: JSON alone escapes nothing above U+001F."""
+    lines = json.dumps(document, indent=indent, ensure_ascii=False).split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_json_escaped, line)) for line in lines)
+
+
+def _json_escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def print_table(columns: Columns, documents: Sequence[Mapping[str, JSON]], view: View) -> None:
@@ -129,7 +140,7 @@ def print_document(document: Mapping[str, JSON]) -> None:
     """Print one thing, one line for each key that has a value; beside a time, how far away it is."""
     now = SystemClock().now()
     known = {
-        key: text_of(with_relative(with_unit(key, value), now))
+        text_of(key): text_of(with_relative(with_unit(key, value), now))
         for key, value in document.items()
         if value not in (None, "", [], {}, False)
     }

@@ -8,6 +8,7 @@ import click
 from cognomen.cli.admin import Admin
 from cognomen.cli.asking import is_unknown
 from cognomen.cli.output import counted, warn
+from cognomen.cli.plainly import path_in_words
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.printable import unmistakable
 from cognomen.wire.pb import admin_pb2 as pb
@@ -89,14 +90,14 @@ def _name(node: pb.AskedNode) -> str:
 
 
 def _in_words(program: node_pb2.ProgramChange) -> str:
-    executable = unmistakable(program.executable) or "unknown program"
+    executable = path_in_words(program.executable) or "unknown program"
     verbs = (("gains", program.gains, program.gains_more), ("loses", program.loses, program.loses_more))
     said = "; ".join(f"{verb} {_listed(ids, more)}" for verb, ids, more in verbs if ids)
     return f"pid {program.pid} (uid {program.uid}, {executable}) {said}"
 
 
 def _listed(ids: Iterable[str], more: int) -> str:
-    paths = ["/" + one.removeprefix("spiffe://").partition("/")[2] for one in ids]
+    paths = [path_in_words("/" + one.removeprefix("spiffe://").partition("/")[2]) for one in ids]
     return ", ".join(paths) + (f" and {more} more" if more else "")
 
 

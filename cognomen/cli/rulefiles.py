@@ -14,6 +14,7 @@ from cognomen.cli.options import GivenPath
 from cognomen.cli.output import counted, print_json
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.faults import counted_faults
+from cognomen.rulebook.filenames import MOST_FILES, check_file_name
 from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
@@ -21,7 +22,6 @@ from svid.encoding import JSON
 
 __all__ = ["checked", "content_of", "content_of_all", "rules_and_files", "rules_argument", "rules_from", "texts_of"]
 
-_MOST_FILES = 10_000
 _MOST_PLAN_BYTES = 2 * MOST_BYTES
 _MOST_SHOWN = 100
 
@@ -90,14 +90,21 @@ def content_of_all(path: Path) -> dict[str, bytes]:
         raise _unread(path, e) from e
     if not found:
         raise Refused(Kind.NOT_FOUND, f"{path}: expected files *.toml, found none")
-    if len(found) > _MOST_FILES:
-        raise Refused(Kind.INVALID, f"{path}: expected at most {_MOST_FILES} files, found {len(found)}")
+    if len(found) > MOST_FILES:
+        raise Refused(Kind.INVALID, f"{path}: expected at most {MOST_FILES} files, found {len(found)}")
     files: dict[str, bytes] = {}
     left = MOST_BYTES
     for one in found:
         _check_file_name(one)
         files[str(one)] = content = _content(one, left)
         left -= min(left, len(content))
+    total = sum(map(len, files.values()))
+    with_names = total + sum(len(os.fsencode(one.name)) for one in found)
+    if (
+        total <= MOST_BYTES < with_names
+    ):  # without their names, all faults are told together (cognomen/rulebook/reading)
+        problem = f"expected at most {MOST_BYTES} bytes in all files and their names, found {with_names}"
+        raise Refused(Kind.INVALID, f"{path}: {problem}")
     return files
 
 
@@ -111,10 +118,10 @@ def _check_file_name(path: Path) -> None:
         raise Refused(
             Kind.INVALID, f"{_shown(path)}: expected a file name in UTF-8, {found}", hint="rename the file"
         ) from e
-    if not text.isprintable():
-        raise Refused(
-            Kind.INVALID, f"{_shown(path)}: expected a file name of printable characters", hint="rename the file"
-        )
+    try:
+        check_file_name(text)
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"{_shown(path)}: {e}", hint="rename the file") from e
 
 
 def _shown(path: Path) -> str:

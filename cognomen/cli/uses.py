@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cognomen.cli.admin import Admin, pages
 from cognomen.cli.output import Columns, View, print_table, warn
-from cognomen.protocol.printable import unmistakable
+from cognomen.cli.plainly import path_in_words
 from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -192,6 +192,6 @@ def _shown(use: dict[str, JSON]) -> dict[str, JSON]:
     return {
         **use,
         "pid": use["pid"] or many,
-        "executable": unmistakable(str(use["executable"]), marks=True) or "unknown",  # a node says what it likes
+        "executable": path_in_words(str(use["executable"])) or "unknown",  # a node says what it likes
         "given": ", ".join(kinds),
     }

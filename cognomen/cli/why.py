@@ -11,6 +11,7 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.askednode import AskedNode, asked_of
+from cognomen.cli.cells import text_of
 from cognomen.cli.inforce import in_force
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.nodeparents import Place, Whose
@@ -212,7 +213,7 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
     if unseen := document.get("unseen"):
         click.echo("\nsome selectors that entries require cannot be determined:")
         for one in unseen if isinstance(unseen, list) else []:
-            click.echo(f"  {one}")
+            click.echo(f"  {text_of(one)}")
     for key, columns, title in parts:
         if rows := _rows(document[key]):
             click.echo(f"\n{title}")
@@ -220,16 +221,16 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
         if document.get(f"{key}_more"):
             click.echo("and more")
         if key == "matches" and rows:
-            click.echo("\n" + "\n".join(audience_lines(rows)))
+            click.echo("\n" + "\n".join(map(text_of, audience_lines(rows))))
     for line in useless(_rows(document["near"])):
-        click.echo(f"\n{line}")
+        click.echo(f"\n{text_of(line)}")
     if left_out := document.get("left_out"):
         click.echo(
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
     if lines := [*_no_token(document), *none_because(document, knows_blocks=knows_blocks)]:
-        click.echo("\n" + "\n".join(lines))
+        click.echo("\n" + "\n".join(map(text_of, lines)))
 
 
 def audience_lines(rows: Iterable[Mapping[str, JSON]]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from cognomen.rulebook.faults import MOST_FAULTS, Fault, Mend, in_order, key_of,
 from cognomen.rulebook.limits import check_limits, limits_of
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
+from cognomen.rulebook.shallow import too_deep
 from cognomen.rulebook.structs import read_struct
 from cognomen.rulebook.suggesting import Known, suggestion
 from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, Mode, ProviderTable, SelectorTypesTable
@@ -129,6 +130,9 @@ class _File:
     def _parsed(self, content: bytes) -> dict[str, object]:
         try:
             self._text = content.decode()
+            if deep := too_deep(self._text):
+                self._fail(*deep)
+                return {}
             document: dict[str, object] = tomllib.loads(self._text)
         except UnicodeDecodeError as e:
             line = content[: e.start].count(b"\n") + 1

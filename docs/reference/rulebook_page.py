@@ -33,8 +33,9 @@ _GUARDS = {
 }
 _INTRODUCTION = (
     "A rulebook is one TOML file, or all files `*.toml` of one folder; an agent is in one of them. Names are 1 to 63 of"
-    " `a-z 0-9 . _ -`. `cognomen rulebook schema` prints the JSON Schema for editors. Why there is nothing more:"
-    " [ADR-0028](../adr/0028-the-language-of-rules.md)."
+    " `a-z 0-9 . _ -`. All files and their names have at most 16 MiB together, a folder at most 10,000 files, a file name"
+    " at most 255 bytes of printable characters, and a key at most 8 dots. `cognomen rulebook schema` prints the JSON"
+    " Schema for editors. Why there is nothing more: [ADR-0028](../adr/0028-the-language-of-rules.md)."
 )
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from cognomen.cli.main import run
+from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.tables import RulebookTable
 from tests.doubles.project import ROOT
 from tests.unit.cognomen.rulebook.books import CONCIERGE
@@ -81,6 +82,13 @@ def test_a_file_name_that_cannot_be_kept_or_shown_is_refused(
     told = capsys.readouterr().err
     assert words in told
     assert "hint: rename the file" in told
+
+
+def test_the_names_of_files_count_as_the_issuer_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.toml").write_bytes(b"#" * MOST_BYTES)
+    assert run(["prove", str(tmp_path)]) == 1
+    found = f"expected at most {MOST_BYTES} bytes in all files and their names, found {MOST_BYTES + 6}"
+    assert capsys.readouterr().err == f"error: {tmp_path}: {found}\n"
 
 
 def test_of_many_findings_about_a_component_a_few_are_shown_and_all_are_counted(

@@ -1,5 +1,9 @@
 """The admin door's messages for rulebooks and their agents."""
 
+from collections.abc import Mapping
+
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.filenames import check_files
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.questions import program_to_pb
@@ -19,7 +23,7 @@ class RulebooksPart(Part):
 
     async def plan_rulebook(self, request: pb.PlanRulebookRequest) -> pb.RulebookPlan:
         found = await self._flows.rulebooks.plan(
-            dict(request.files),
+            _files(request.files),
             let_expire=request.let_expire,
             actor=self._by(request),
             longest_lives=await self._longest_lives(),
@@ -28,13 +32,13 @@ class RulebooksPart(Part):
 
     async def ask_attestors(self, request: pb.AskAttestorsRequest) -> pb.AskAttestorsResponse:
         found = await self._flows.ask_attestors(
-            dict(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
+            _files(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
         )
         return pb.AskAttestorsResponse(nodes=map(_asked_to_pb, found))
 
     async def apply_rulebook(self, request: pb.ApplyRulebookRequest) -> pb.ApplyRulebookResponse:
         done = await self._flows.rulebooks(
-            dict(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
+            _files(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
         )
         changed = done.changed
         return pb.ApplyRulebookResponse(
@@ -73,6 +77,19 @@ class RulebooksPart(Part):
     async def list_held_agents(self, request: pb.ListHeldAgentsRequest) -> pb.ListHeldAgentsResponse:
         del request
         return pb.ListHeldAgentsResponse(agents=[held_to_pb(one) for one in await self._flows.agents.held()])
+
+
+def _files(files: Mapping[str, str]) -> dict[str, str]:
+    """The files of a rulebook, whose names the issuer keeps and shows: what the command checks, somebody else may not.
+
+    Raises:
+        Refused: INVALID
+    """
+    try:
+        check_files(files)
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"files: {e}") from e
+    return dict(files)
 
 
 def _asked_to_pb(one: AskedNode) -> pb.AskedNode:

@@ -175,3 +175,10 @@ def test_only_the_spiffe_id_of_a_node_becomes_a_short_id_if_the_nodes_are_known(
         assert list(ids_in(key, node, known)) == ["0123456789ab"]
         assert list(ids_in(key, like, known)) == []
         assert shown(key, like, known) == "/cognomen/node/zzz/0123456789ab"
+
+
+def test_no_item_of_a_list_looks_like_two() -> None:
+    forged: list[JSON] = ["unix:path:/srv/x, unix:uid:0", '"a', "unix:uid:1000", "a,b"]
+    expected = '"unix:path:/srv/x, unix:uid:0", "\\"a", unix:uid:1000, a,b'
+    assert shown("selectors", forged) == text_of(forged) == expected
+    assert text_of([{"a": "b", "c": "d"}, ["e", "f"]]) == "a=b, c=d, e, f"

@@ -1,8 +1,9 @@
+import json
 import sys
 
 import pytest
 
-from cognomen.cli.output import Columns, View, print_prose, print_table, warn
+from cognomen.cli.output import Columns, View, json_text, print_document, print_json, print_prose, print_table, warn
 
 Printed = pytest.CaptureFixture[str]
 
@@ -52,3 +53,19 @@ def test_a_broad_table_has_a_line_for_each_field_where_it_does_not_fit(
     columns = Columns(table=("name", "text"), wide=("name", "text"), is_broad=True)
     print_table(columns, [{"name": "web", "text": "a b c d e f g h i j k l m"}], View(output="table"))
     assert capsys.readouterr().out.splitlines()[: len(lines)] == lines
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\n", "\x7f", "\x9b31m", "\u202eten", "\U000e0041", "\ud800", "\\x7f"])
+def test_a_text_in_json_controls_no_terminal_and_is_the_same_text(text: str, capsys: Printed) -> None:
+    document = {text: [text, "für alle 🙂"]}
+    print_json(document)
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert "für alle 🙂" in out
+    assert json.loads(out) == json.loads(json_text(document)) == document
+    assert json_text(document).isprintable()
+
+
+def test_the_keys_of_a_document_control_no_terminal(capsys: Printed) -> None:
+    print_document({"a\x1b[2J": "b\x9b"})
+    assert capsys.readouterr().out == "a\\x1b[2J  b\\x9b\n"

@@ -39,12 +39,39 @@ def test_each_program_is_a_line_and_nodes_without_an_answer_are_named(capsys: py
         pb.AskedNode(node_id="i5", name="n5", outcome="too_many"),
     ) == [
         "node n1: pid 4711 (uid 1003, /opt/crm/bin/python) loses /agent/concierge/crm",
-        "node n1: pid 7 (uid 0, /bin/a\\u202e \\u2800) gains /a, /b and 3 more; loses /c",
+        r'node n1: pid 7 (uid 0, "/bin/a\\u202e \\u2800") gains /a, /b and 3 more; loses /c',
         "node n1: 2 more programs gain or lose an identity",
         "node n1: 1 program could not be looked at",
         "1 of 5 nodes answered; silent: n2, i3; of an earlier release: n4; too many changes for one question: n5",
         "a program that has not called its attestor within the last 10 minutes is not known to it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("executable", "words"),
+    [
+        ("/srv/x) loses /agent/billing/ledger; y (z", '"/srv/x) loses /agent/billing/ledger; y (z"'),
+        ("/srv/x, /agent/a", '"/srv/x, /agent/a"'),
+        ("/srv/x)", '"/srv/x)"'),
+        ('/srv/"x', '"/srv/\\"x"'),
+        ("/usr/bin/python3.11 (deleted)", '"/usr/bin/python3.11 (deleted)"'),
+        ("unknown program", '"unknown program"'),
+        ("/home/Zoë/a_b-c+d@1~2", "/home/Zoë/a_b-c+d@1~2"),
+        ("", "unknown program"),
+    ],
+)
+def test_no_name_of_a_program_says_another_part_of_its_line(
+    executable: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = node_pb2.ProgramChange(pid=7, uid=1000, executable=executable, gains=[f"{TD}/agent/a/b"])
+    line, *_ = shown(capsys, pb.AskedNode(node_id="i1", name="n1", outcome="answered", programs=[program]))
+    assert line == f"node n1: pid 7 (uid 1000, {words}) gains /agent/a/b"
+
+
+def test_a_node_that_answers_with_no_spiffe_id_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    program = node_pb2.ProgramChange(pid=7, uid=1000, executable="/x", gains=[f"{TD}/a; loses /b\x1b[2J"])
+    line, *_ = shown(capsys, pb.AskedNode(node_id="i1", name="n1", outcome="answered", programs=[program]))
+    assert line == r'node n1: pid 7 (uid 1000, /x) gains "/a; loses /b\\x1b[2J"'
 
 
 def test_a_plan_that_concerns_no_connected_node_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

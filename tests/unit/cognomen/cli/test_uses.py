@@ -65,7 +65,7 @@ def test_a_path_forges_no_cells(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     header, cells = (re.split(" {2,}", line.strip()) for line in lines if line)
     assert len(cells) == len(header)
-    assert r"/x\x20 X.509\x20 1m ago\u0338\u3164" in cells
+    assert r'"/x\\x20 X.509\\x20 1m ago\\u0338\\u3164"' in cells
 
 
 def asked(admin: Admin) -> FoundUses:
