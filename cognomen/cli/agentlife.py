@@ -9,7 +9,8 @@ import click
 from cognomen.cli.admin import Admin, connect
 from cognomen.cli.inforce import InForce, in_force, line_of_key
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
-from cognomen.cli.output import Columns, View, counted, print_json, print_table
+from cognomen.cli.output import Columns, View, counted, print_json, print_table, warn
+from cognomen.cli.plainly import plainly
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.suggesting import suggestion
 from cognomen.wire.admin import document_from_message
@@ -36,6 +37,9 @@ def suspend(name: str, comment: str, socket: Path) -> None:
     applied later, until `agent resume`. That is so for an agent, too, that the issuer suspended
     because its review was due: then a later review_by does not resume it.
 
+    The command warns of plain entries that its programs still match: these belong to no rulebook,
+    so they stay.
+
     \b
     Examples:
       cognomen agent suspend concierge --comment "it books flights to nowhere"
@@ -48,6 +52,7 @@ def suspend(name: str, comment: str, socket: Path) -> None:
         click.echo(f"{name}: suspended; {_ended(done)}")
     else:
         click.echo(f"{name}: was already suspended by {said_before(before)}; {_ended(done)}")
+    _warn_of_left(name, done)
 
 
 def said_before(held: pb.HeldAgent) -> str:
@@ -99,10 +104,30 @@ def retire(name: str, comment: str, socket: Path, *, at_once: bool) -> None:
     with connect(socket) as admin:
         done = admin.retire_agent(pb.AgentRequest(name=name, comment=comment, at_once=at_once))
         click.echo(f"{name}: retired for good; {_ended(done)}")
+        _warn_of_left(name, done)
         found = in_force(admin)
     agent = found.rulebook.agents.get(name)
     if agent is not None and agent.state.value != "retired":
         click.echo(f'say so in the rulebook: state = "retired" ({line_of_key(found, agent, "state")})')
+
+
+def _warn_of_left(name: str, done: pb.AgentResponse) -> None:
+    """Warn of plain entries that still give an identity to its programs: no command about agents ends them."""
+    for entry in done.left:
+        document = document_from_message(entry)
+        path, parent = (
+            plainly("/" + str(document[key]).removeprefix("spiffe://").partition("/")[2])
+            for key in ("spiffe_id", "parent_id")
+        )
+        selectors = ", ".join(f"{one.type}:{one.value}" for one in entry.selectors)
+        warn(
+            f"programs of {name} still get {path} by a plain entry below {parent} ({plainly(selectors)});"
+            f" to end it: cognomen entry delete {entry.id}"
+        )
+    if done.left_more:
+        warn(f"and by {counted(done.left_more, 'more entry', 'more entries')}")
+    if done.left_cut:
+        warn(f"programs of {name} may get other identities by plain entries: not all entries were looked at")
 
 
 def _ended(done: pb.AgentResponse) -> str:

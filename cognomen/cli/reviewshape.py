@@ -18,7 +18,7 @@ class _Broad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Component(msgspec.Struct, frozen=True, kw_only=True):
-    """A component and what is known of its identity."""
+    """A component and what is known of its identity; an older release wrote no state of its own."""
 
     component: str
     kind: str
@@ -27,6 +27,9 @@ class _Component(msgspec.Struct, frozen=True, kw_only=True):
     last_minted: str | None
     last_fetched: str | None
     broad: list[_Broad]
+    state: str = ""
+    suspended_by: str = ""
+    suspended_because: str = ""
 
 
 class _Agent(msgspec.Struct, frozen=True, kw_only=True):

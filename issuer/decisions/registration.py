@@ -16,7 +16,9 @@ from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
 from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE, is_of_ours, never_match_together, never_matches
+from cognomen.rulebook.compiling import GROUPS
 from issuer.decisions.profile import ISSUER_DNS_NAME
+from issuer.decisions.rulebooks import is_of_rulebook
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -164,6 +166,20 @@ def unknown_parents(entries: Iterable[RegistrationEntry], known: Collection[Spif
     """Warn of parents that are now neither a node nor a node group: their entries reach nobody until one exists."""
     unknown = {str(entry.parent_id) for entry in entries if entry.parent_id not in known and not is_group(entry)}
     return tuple(f"parent_id: no node or node group is {parent} yet" for parent in sorted(unknown))
+
+
+def beside_rulebook(entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:
+    """Warn of entries below a node group of the rulebook that are not the rulebook's: they outlive the suspension of an agent."""
+    parents = {
+        entry.parent_id
+        for entry in entries
+        if entry.parent_id.path.startswith(f"{GROUPS}/") and not is_of_rulebook(entry.spiffe_id)
+    }
+    return tuple(
+        f"parent_id: {parent.path} is a node group of the rulebook, and the entry is not the rulebook's:"
+        " its programs keep this identity when their agent is suspended, and lose it if no rule has these nodes any more"
+        for parent in sorted(parents, key=str)
+    )
 
 
 def without_parent(counted: Mapping[SpiffeID, int]) -> tuple[str, ...]:

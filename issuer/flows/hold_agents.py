@@ -28,9 +28,10 @@ from issuer.surroundings import Surroundings
 from issuer.works.agentends import NO_CHANGE, Rules, bring_back_in, end_agents_in, in_force_in, read_rules
 from issuer.works.entrychanges import Changed
 from issuer.works.entryplans import Asked
+from issuer.works.plainentries import NOTHING_LEFT, LeftEntries, left_in
 from svid.spiffeid import TrustDomain
 
-__all__ = ["HoldAgents"]
+__all__ = ["NOTHING_LEFT", "HoldAgents", "LeftEntries"]
 
 _NAME = 160  # longest text that can be the name of an agent or a component
 _ATTEMPTS = 5
@@ -113,6 +114,19 @@ class HoldAgents:
         owner = await self._last_owner(name)
         command = _Command(Action.AGENT_RETIRED, partial(_retire_in, _End(name, owner, at_once)))
         return await self._on_record(command, name, actor)
+
+    async def left(self, name: str) -> LeftEntries:
+        """The plain entries that still give an identity to the programs of an agent or a component, which was suspended or retired."""
+        try:
+            agent = await self.past.last(self.datastore, name)
+            if agent is None:
+                return NOTHING_LEFT
+            component = name.partition("/")[2]
+            theirs = [one for key, one in agent.components.items() if not component or key == component]
+            now = self.around.clock.now()
+            return await self.datastore.read(lambda tx: left_in(tx, theirs, self.trust_domain, now))
+        except Refused:  # what was done is done
+            return LeftEntries(is_cut=True)
 
     async def suspend_overdue(self) -> Collection[str]:
         """Suspend, as the issuer, the agents whose review was due and whose rules ask for that; returns their names.

@@ -24,6 +24,7 @@ def advice_in(tx: Transaction, plan: Plan, trust_domain: TrustDomain) -> tuple[s
     warnings = [
         *plan.warnings,
         *_orphans(tx, after, trust_domain),
+        *registration.beside_rulebook(after.fresh),
         *_without_parent(plan, after, trust_domain),
         *_crowds(after, after.fresh),
         *_rivals(after, after.fresh),

@@ -180,3 +180,21 @@ def test_after_a_restart_of_both_daemons_what_they_had_comes_back_and_the_limits
         over = {path: one["over"] for path, one in standings(world).items()}
         assert over.pop("/agent/concierge/crm jwt_per_minute") != 0
         assert set(over.values()) == {0}, over
+
+
+def test_after_a_resume_a_component_has_what_it_had_and_a_refusal_is_among_the_rows_of_its_agent(world: World) -> None:
+    apply(world, component='limits = { live_svids = 3 }\nlimits_mode = "enforce"', jwt_ttl="5m")
+    with world.attestor, WorkloadAPIClient(f"unix://{world.workload}") as client:
+        had = {one: ask(client, CRM, one, fresh=False) for one in (AUDIENCE, OTHER)}
+        assert not any(map(is_refused, had.values()))
+        assert world.run("agent", "suspend", "concierge").returncode == 0
+        while once(client, CRM, AUDIENCE, fresh=False)[0] == "OK":
+            pass
+        assert world.run("agent", "resume", "concierge").returncode == 0
+        has = {one: ask(client, CRM, one, fresh=False) for one in (AUDIENCE, OTHER)}
+        assert not any(map(is_refused, has.values()))
+        assert not set(has.values()) & set(had.values())
+        assert is_refused(loop_until_refused(client, CRM))
+        rows = world.listed("audit", "rows", "--agent=concierge", "--decision=refused")
+        assert {(one["agent"], one["component"], one["entry_revision"]) for one in rows} == {("concierge", "crm", 1)}
+        assert {json.dumps(one["facts"]).count('"rulebook": "1"') for one in rows} == {1}

@@ -21,6 +21,6 @@ def test_before_the_first_apply_it_is_said_how_to_apply_one(
         assert run(["rulebook", "show", "7"]) == 4
         assert "hint: list them: cognomen rulebook history\n" in capsys.readouterr().err
         assert run(["agent", "list", "-o", "json"]) == 0
-        assert json.loads(capsys.readouterr().out) == {"agents": []}
+        assert json.loads(capsys.readouterr().out) == {"agents": [], "held": []}
         assert run(["agent", "list"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 1

@@ -220,6 +220,31 @@ def test_what_is_suspended_is_listed_everywhere_and_a_plan_that_renames_it_says_
     assert command("status", "-o", "json").rows("suspended") == []
 
 
+def test_a_command_that_suspends_names_the_plain_entries_that_are_left(command: Command, rules: Path) -> None:
+    (rules / "more.toml").write_text(
+        CONCIERGE.partition("[provider")[0]
+        .replace("concierge", "billing")
+        .replace('model = "anthropic"\n', "")
+        .replace("unix:uid:1", "unix:uid:2")
+        .replace('audiences = ["https://crm.example.org"]\n', "")
+    )
+    assert command("apply", str(rules)).code == 0
+    entries = command("entry", "list", "-o", "json", "--below", "/rulebook/nodes").rows("entries")
+    parent = str(entries[0]["spiffe_id"])
+    made = command("entry", "create", "--spiffe-id=/backdoor", f"--parent-id={parent}", "--selector=unix:uid:1003")
+    assert (made.code, "is a node group of the rulebook, and the entry is not the rulebook's" in made.err) == (0, True)
+    done = command("agent", "suspend", "concierge")
+    try:
+        assert done.code == 0
+        assert "warning: programs of concierge still get /backdoor by a plain entry below /rulebook/nodes/" in done.err
+        remedy = done.err.partition("to end it: cognomen ")[2].split()
+        assert command(*remedy).code == 0
+        assert "/backdoor" not in command("agent", "suspend", "concierge/crm").err
+        assert command("agent", "resume", "concierge/crm").code == 0
+    finally:
+        assert command("agent", "resume", "concierge").code == 0
+
+
 def check_reach(world: World, file: Path) -> None:
     """Check what the plan that suspends the agent says of its credentials, and what it does not reach."""
     (token,) = world.listed("svid", "credentials", "--kind=jwt", "--spiffe-id=/agent/tested/own")

@@ -1362,6 +1362,9 @@ class AgentResponse(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    LEFT_MORE_FIELD_NUMBER: _builtins.int
+    LEFT_CUT_FIELD_NUMBER: _builtins.int
     created: _builtins.int
     """entries"""
     deleted: _builtins.int
@@ -1369,6 +1372,14 @@ class AgentResponse(_message.Message):
     """credentials that were revoked"""
     change: _builtins.int
     """followers that have this change number have it"""
+    left_more: _builtins.int
+    """how many more of them there are"""
+    left_cut: _builtins.bool
+    """there may be others, because not all entries were looked at"""
+    @_builtins.property
+    def left(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
+        """plain entries that still give an identity to what was suspended or retired, at most 20"""
+
     def __init__(
         self,
         *,
@@ -1376,10 +1387,13 @@ class AgentResponse(_message.Message):
         deleted: _builtins.int = ...,
         ended: _builtins.int = ...,
         change: _builtins.int = ...,
+        left: _abc.Iterable[_node_pb2.Entry] | None = ...,
+        left_more: _builtins.int = ...,
+        left_cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "deleted", b"deleted", "ended", b"ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "deleted", b"deleted", "ended", b"ended", "left", b"left", "left_cut", b"left_cut", "left_more", b"left_more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.filenames import check_files
-from cognomen.wire.node import time_to_pb
+from cognomen.wire.node import entry_to_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.questions import program_to_pb
 from issuer.api.admin.fields import page_size
@@ -14,6 +14,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
 from issuer.flows.ask_attestors import AskedNode
 from issuer.flows.change_entries import Changed
+from issuer.flows.hold_agents import NOTHING_LEFT, LeftEntries
 
 __all__ = ["RulebooksPart"]
 
@@ -60,15 +61,15 @@ class RulebooksPart(Part):
         return _rulebook_to_pb(await self._flows.rulebooks.get(request.revision), with_files=True)
 
     async def suspend_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
-        return _agent_to_pb(await self._flows.agents.suspend(request.name, actor=self._by(request)))
+        done = await self._flows.agents.suspend(request.name, actor=self._by(request))
+        return _agent_to_pb(done, await self._flows.agents.left(request.name))
 
     async def resume_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
         return _agent_to_pb(await self._flows.agents.resume(request.name, actor=self._by(request)))
 
     async def retire_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
-        return _agent_to_pb(
-            await self._flows.agents.retire(request.name, at_once=request.at_once, actor=self._by(request))
-        )
+        done = await self._flows.agents.retire(request.name, at_once=request.at_once, actor=self._by(request))
+        return _agent_to_pb(done, await self._flows.agents.left(request.name))
 
     async def list_retired_agents(self, request: pb.ListRetiredAgentsRequest) -> pb.ListRetiredAgentsResponse:
         del request
@@ -103,12 +104,15 @@ def _asked_to_pb(one: AskedNode) -> pb.AskedNode:
     )
 
 
-def _agent_to_pb(changed: Changed) -> pb.AgentResponse:
+def _agent_to_pb(changed: Changed, left: LeftEntries = NOTHING_LEFT) -> pb.AgentResponse:
     return pb.AgentResponse(
         created=changed.counts.get(Action.ENTRY_CREATED, 0),
         deleted=changed.counts.get(Action.ENTRY_DELETED, 0),
         ended=changed.taken.at_once,
         change=changed.change,
+        left=map(entry_to_pb, left.entries),
+        left_more=left.more,
+        left_cut=left.is_cut,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.selector import Selector
@@ -21,7 +21,7 @@ from issuer.decisions.operator import Operator
 from issuer.decisions.rulebooks import rules_digest
 from issuer.flows.apply_rulebook import Applied, ApplyRulebook
 from issuer.flows.change_entries import ChangeEntries
-from issuer.flows.hold_agents import HoldAgents
+from issuer.flows.hold_agents import NOTHING_LEFT, HoldAgents
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.works.planreach import Reach
 from issuer.works.rulebookplans import RulebookPlan
@@ -29,7 +29,7 @@ from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.issuersurroundings import around
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
@@ -67,6 +67,11 @@ class House:
 
 def files(*documents: str) -> dict[str, str]:
     return {f"{number}.toml": document for number, document in enumerate(documents)}
+
+
+def plain(path: str, parent: str, *selectors: str) -> RegistrationEntry:
+    """An entry that somebody wrote by hand."""
+    return an_entry(path, parent=parent, of=" ".join(f"unix:{one}" for one in selectors))
 
 
 @pytest.fixture
@@ -541,3 +546,61 @@ async def test_what_observes_is_known_since_when_and_no_longer_once_it_is_enforc
     assert await observing() == PATHS
     await house.apply(CONCIERGE)
     assert await observing() == []
+
+
+async def test_a_plain_entry_below_the_rulebooks_nodes_is_warned_of(house: House) -> None:
+    await house.apply(CONCIERGE)
+    group = next(path for path in await house.paths() if path.startswith("/rulebook/nodes/"))
+    made = await house.entries.create([plain("/backdoor", group, "uid:0")], actor=ACTOR)
+    said = f"parent_id: {group} is a node group of the rulebook, and the entry is not the rulebook's"
+    assert [one.startswith(said) for one in made.warnings] == [True]
+    plan = (await house.plan(CONCIERGE.replace("unix:uid:1002", "unix:uid:1012"))).plan
+    assert plan is not None
+    assert not plan.warnings, "the rulebook's own entries are below them"
+
+
+async def test_the_plain_entries_that_the_programs_of_what_is_suspended_still_have_are_found(house: House) -> None:
+    await house.apply(CONCIERGE)
+    group = next(path for path in await house.paths() if path.startswith("/rulebook/nodes/"))
+    every, node = "/every", a_node("7f")
+    await house.store.write(lambda tx: tx.nodes.put(node))
+    elsewhere = a_node("8f", of="join_token:label:team:other")
+    await house.store.write(lambda tx: tx.nodes.put(elsewhere))
+    groups = [
+        an_entry(every, parent="/cognomen/issuer", of=str(EVERY_NODE)),
+        an_entry("/others", parent="/cognomen/issuer", of="join_token:label:team:other"),
+    ]
+    both = ("uid:1004", "path:/opt/crm")
+    entries = [
+        plain("/same", group, "uid:1003"),
+        plain("/wide", every, "path:/opt/crm"),
+        plain("/whole", group, *both),
+        plain("/node", node.spiffe_id.path, "uid:1003"),
+        plain("/narrow", group, "uid:1003", "gid:7"),
+        plain("/others-nodes", "/others", "uid:1003"),
+        plain("/other-node", elsewhere.spiffe_id.path, "uid:1003"),
+        plain("/no-node", "/nowhere", "uid:1003"),
+        plain("/other-program", group, "uid:1001"),
+        replace(plain("/over", group, "uid:1003"), expires_at=NOW - 24 * HOUR),
+    ]
+    await house.entries.create(groups, actor=ACTOR)
+    await house.entries.create(entries[:-1], actor=ACTOR)
+    await house.store.write(lambda tx: tx.entries.insert([replace(entries[-1], id=EntryID("over"), revision=1)]))
+    await house.agents.suspend("concierge/crm", actor=ACTOR)
+    found = await house.agents.left("concierge/crm")
+    assert [one.spiffe_id.path for one in found.entries] == ["/node", "/same", "/whole", "/wide"]
+    assert (found.more, found.is_cut) == (0, False)
+    # Of the whole agent those of the other components as well; below a group that is gone nobody gets anything.
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert group not in await house.paths()
+    assert [one.spiffe_id.path for one in (await house.agents.left("concierge")).entries] == ["/node", "/wide"]
+    await house.entries.create([plain("/admin", every, "uid:1001")], actor=ACTOR)
+    assert len((await house.agents.left("concierge")).entries) == 3
+    # Also if the rulebook has it no more; and of nobody there is nothing.
+    await house.apply("")
+    assert len((await house.agents.left("concierge")).entries) == 3
+    assert await house.agents.left("nobody") == NOTHING_LEFT
+    many = [plain(f"/many{at}", every, "uid:1001") for at in range(30)]
+    await house.entries.create(many, actor=ACTOR)
+    found = await house.agents.left("concierge")
+    assert (len(found.entries), found.more) == (20, 13)
