@@ -155,10 +155,12 @@ def tokens(
     *,
     is_due: Callable[[], bool] = lambda: False,
     at_rest: Callable[[], None] = lambda: None,
+    clock: Clock | None = None,
 ) -> Iterator[Tokens | WorkloadAPIError]:
-    """Yield tokens now, and new ones at half of their life; if they cannot be fetched for now (WorkloadAPIError), wait.
+    """Yield tokens now, and new ones at half of their life, counted from when they were fetched.
 
-    If there is no identity any more (PERMISSION_DENIED), that error is yielded.
+    If they cannot be fetched for now (WorkloadAPIError), we wait. If there is no identity any more (PERMISSION_DENIED), that error is
+    yielded.
 
     Args:
         is_due: whether to yield the last value once more.
@@ -168,7 +170,7 @@ def tokens(
         WorkloadAPIError: waiting does not help.
     """
     waiting = Waiting()
-    clock = SystemClock()
+    clock = clock or SystemClock()
     is_denied = False
     while True:
         try:
@@ -183,8 +185,8 @@ def tokens(
             continue
         waiting.over()
         is_denied = False
-        yield found
         end = clock.monotonic() + refetch_in(list(chain(*found.values())), now=clock.now()).total_seconds()
+        yield found  # what is done with it may take as long as it lives
         while (left := end - clock.monotonic()) > 0:
             _rest(timedelta(seconds=min(left, _LOOK_UP_SECONDS)))
             at_rest()
