@@ -97,7 +97,7 @@ def _readable(document: bytes) -> Iterator[int]:
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str], stdin: int) -> int:
     """Run it to its end, or until a signal comes, or for too long; then end it, with what it started."""
-    with signals_kept() as kept:
+    with signals_kept(even_default=True) as kept:
         child = subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
         for _ in range(_LOOKS):
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -55,10 +55,13 @@ def heed_signals() -> None:
 
 
 @contextmanager
-def signals_kept() -> Iterator[list[int]]:
+def signals_kept(*, even_default: bool = False) -> Iterator[list[int]]:
     """Within the block, the signals that end a command are only kept; after it, the last of them has its usual effect.
 
     Elsewhere a signal raises between any two steps of the main thread, also where a library holds a lock, which then stays locked.
+
+    Args:
+        even_default: whether those are kept as well that end the process by the kernel's default, because something has to be ended first.
 
     Returns:
         the signals that have come.
@@ -70,7 +73,9 @@ def signals_kept() -> Iterator[list[int]]:
     usual = {
         number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     }
-    changed = [number for number, handler in usual.items() if callable(handler)]
+    changed = [
+        number for number, handler in usual.items() if callable(handler) or (even_default and handler is signal.SIG_DFL)
+    ]
     try:
         for number in changed:
             signal.signal(number, lambda number, _: kept.append(number))

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 from cognomen.cli.heldtokens import HeldTokens
 from cognomen.cli.output import warn
 from cognomen.cli.reach import check_workload_api
-from cognomen.cli.signals import reap_orphans
+from cognomen.cli.signals import reap_orphans, signals_kept
 from cognomen.protocol.errors import Refused
 from svid.clock import Clock, SystemClock
 from svid.errors import WorkloadAPIError
@@ -157,8 +157,11 @@ def tokens(
     *,
     is_due: Callable[[], bool] = lambda: False,
     at_rest: Callable[[], None] = lambda: None,
+    clock: Clock | None = None,
 ) -> Iterator[Tokens | WorkloadAPIError]:
     """Yield tokens now, and new ones at half of their life or when verifiers refuse the old ones; if they cannot be fetched now, wait.
+
+    Half of their life counts from when they were fetched, whatever the caller does with them meanwhile.
 
     If there is no identity any more (PERMISSION_DENIED), that error is yielded; and so is an error with that code if verifiers refuse
     the old tokens and no new ones come.
@@ -172,7 +175,7 @@ def tokens(
         WorkloadAPIError: waiting does not help.
     """
     waiting = Waiting()
-    clock = SystemClock()
+    clock = clock or SystemClock()
     is_denied = False
     with held.following():
         while True:
@@ -190,11 +193,16 @@ def tokens(
             waiting.over()
             is_denied = False
             each = list(chain(*found.values()))
-            held.hold(each)
-            yield found
+            with signals_kept():
+                held.hold(each)
             end = clock.monotonic() + refetch_in(each, now=clock.now()).total_seconds()
+            yield found  # what is done with it may take as long as it lives
             while (left := end - clock.monotonic()) > 0:
-                if held.wait(min(left, _LOOK_UP_SECONDS)):
+                with (
+                    signals_kept()
+                ):  # one that raises while a lock is held would leave it locked for the source's threads
+                    is_over = held.wait(min(left, _LOOK_UP_SECONDS))
+                if is_over:
                     break
                 reap_orphans()
                 at_rest()

@@ -21,10 +21,11 @@ def test_a_signal_raises_at_the_end_of_the_block_and_not_within() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+@pytest.mark.parametrize("even_default", [False, True])
+def test_a_signal_that_is_ignored_stays_ignored(even_default: bool) -> None:  # noqa: FBT001 - a parameter of the test
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with signals_kept() as kept:
+        with signals_kept(even_default=even_default) as kept:
             signal.raise_signal(signal.SIGINT)
             assert kept == []
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

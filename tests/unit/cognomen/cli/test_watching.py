@@ -119,6 +119,18 @@ def test_tokens_are_yielded_again_while_they_are_due_and_a_refusal_is_yielded_on
     assert len(looked) == 3, "while the tokens are good"
 
 
+@pytest.mark.parametrize("took", [3 * MINUTE, 7 * MINUTE, timedelta(days=1)], ids=str)
+def test_tokens_that_ended_while_something_was_done_with_them_are_fetched_again_at_once(took: timedelta) -> None:
+    def rest() -> None:
+        raise AssertionError("it waits")
+
+    clock = FakeClock(NOW)
+    told = tokens(lambda: {"a": [TOKEN]}, HeldTokens(), at_rest=rest, clock=clock)
+    next(told)
+    clock.advance(took.total_seconds())
+    assert next(told) == {"a": [TOKEN]}
+
+
 def test_a_listener_that_accepts_nobody_holds_nobody_up(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening, ExitStack() as waiting:
         listening.bind(str(tmp_path / "s"))
