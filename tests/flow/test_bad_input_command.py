@@ -73,11 +73,11 @@ def test_a_label_that_is_given_twice_is_wrong_usage(command: Command, noun: list
 
 
 def test_a_node_is_shown_by_its_id_its_spiffe_id_and_its_path(command: Command) -> None:
-    listed = command("node", "list", "-o", "wide").out.splitlines()[1].split()
-    path = listed[1].removeprefix("spiffe://example.org")
-    shown = {command("node", "show", name) for name in (listed[0], listed[1], path)}
-    assert len(shown) == 1
-    assert next(iter(shown)).code == 0
+    (node,) = command("node", "list", "-o", "json").rows("nodes")
+    spiffe_id = str(node["spiffe_id"])
+    names = (str(node["id"]), spiffe_id, spiffe_id.removeprefix("spiffe://example.org"))
+    shown = [command("node", "show", name, "-o", "json") for name in names]
+    assert [json.loads(one.out)["spiffe_id"] for one in shown] == [spiffe_id] * 3
 
 
 def test_a_token_is_fetched_by_the_path_of_its_identity(command: Command) -> None:
