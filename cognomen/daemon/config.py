@@ -59,7 +59,7 @@ def load(path: Path | None, kind: type[T], overrides: Mapping[str, object], *, g
     for key, value in overrides.items():
         if value is not None:
             _override(document, key, value)
-    return _struct(document, kind, "")
+    return _struct(document, kind, "", top=frozenset(kind.__struct_fields__))
 
 
 def read_table(document: Mapping[str, object], kind: type[T], *, key: str) -> T:
@@ -220,11 +220,17 @@ def _override(document: dict[str, object], key: str, value: object) -> None:
     document[name] = value
 
 
-def _struct(document: Mapping[str, object], kind: type[T], prefix: str) -> T:
-    """Convert key by key rather than at once, so that every refusal names the dotted key."""
+def _struct(document: Mapping[str, object], kind: type[T], prefix: str, *, top: Collection[str] = ()) -> T:
+    """Convert key by key rather than at once, so that every refusal names the dotted key.
+
+    Args:
+        top: the keys of the file itself; none: it is not known to us.
+    """
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name in document:
         if name not in fields:
+            if prefix and name in top:
+                raise Refused(Kind.INVALID, f"{prefix}{name}: unknown key", hint=_swallowed(name))
             raise unknown_key(name, fields, prefix)
     for name, field in fields.items():
         if field.required and name not in document:
@@ -234,20 +240,25 @@ def _struct(document: Mapping[str, object], kind: type[T], prefix: str) -> T:
                 hint=f"set {prefix}{name} in the configuration"
                 + ("" if prefix else ", or use its flag"),  # tables have no flags
             )
-    values = {name: _value(value, fields[name].type, f"{prefix}{name}") for name, value in document.items()}
+    values = {name: _value(value, fields[name].type, f"{prefix}{name}", top) for name, value in document.items()}
     try:
         return kind(**values)
     except (ValueError, SVIDError) as e:  # what __post_init__ checks
         raise Refused(Kind.INVALID, f"{prefix}{e}") from e
 
 
-def _value(value: object, kind: object, key: str) -> object:
+def _swallowed(name: str) -> str:
+    """What to do with a key of the file itself that is in a table."""
+    return f"a key after a [table] belongs to that table: write {name} before the first [table]"
+
+
+def _value(value: object, kind: object, key: str, top: Collection[str]) -> object:
     for choice in _choices(kind):
         if isinstance(choice, type) and issubclass(choice, msgspec.Struct):
-            return _struct(_table(value, key), choice, f"{key}.")
+            return _struct(_table(value, key, top), choice, f"{key}.", top=top)
         if is_table(choice):
             _, inner = typing.get_args(choice) or (str, object)
-            return {name: _value(one, inner, f"{key}.{name}") for name, one in _table(value, key).items()}
+            return {name: _value(one, inner, f"{key}.{name}", top) for name, one in _table(value, key, top).items()}
         if choice in _FROM_TEXT:
             return _from_text(value, choice, key)
     try:
@@ -261,9 +272,11 @@ def _choices(kind: object) -> Sequence[object]:
     return typing.get_args(kind) if typing.get_origin(kind) in {typing.Union, types.UnionType} else (kind,)
 
 
-def _table(value: object, key: str) -> Mapping[str, object]:
+def _table(value: object, key: str, top: Collection[str]) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise _refusal(key, "a table", value)
+        _, is_inner, name = key.rpartition(".")
+        hint = _swallowed(name) if is_inner and name in top else ""
+        raise Refused(Kind.INVALID, _refusal(key, "a table", value).detail, hint=hint)
     return value
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from attestor.config import AttestorConfig
 from cognomen.cli.bundle import export
-from cognomen.daemon.config import load
+from cognomen.daemon.config import is_table, load
 from issuer.config import IssuerConfig
 from svid.spiffeid import TrustDomain
 from tests.doubles.project import ROOT
@@ -34,6 +34,15 @@ def test_the_example_with_every_key_uncommented_is_the_default(
     (tmp_path / name).write_text(text)
     assert load(tmp_path / name, kind, {}) == defaults
     assert set(re.findall(r"^([a-z0-9_]+) = ", text, flags=re.MULTILINE)) == set(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("issuer.toml", IssuerConfig), ("attestor.toml", AttestorConfig)])
+def test_the_keys_that_hold_tables_come_last_in_an_example(name: str, kind: type[msgspec.Struct]) -> None:
+    keys = re.findall(r"^(?:# )?([a-z0-9_]+) = ", (DEPLOY / name).read_text(), flags=re.MULTILINE)
+    tables = {field.name for field in msgspec.structs.fields(kind) if is_table(field.type)}
+    with_tables = tables & {"plugins", "providers"}
+    assert with_tables
+    assert set(keys[-len(with_tables) :]) == with_tables
 
 
 def test_the_issuer_s_example_loads_as_it_stands() -> None:

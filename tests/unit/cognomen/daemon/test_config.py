@@ -8,6 +8,7 @@ import pytest
 
 from cognomen.daemon.config import load, read_table
 from cognomen.protocol.errors import Kind, Refused
+from issuer.config import IssuerConfig
 from svid.spiffeid import SpiffeID, TrustDomain
 
 
@@ -193,3 +194,15 @@ def test_a_file_that_is_a_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     assert "expected at most 1048576 bytes" in refusal(tmp_path, "#" * 1048577).detail
+
+
+def test_a_key_of_the_file_that_a_table_swallowed_is_told_where_to_go(tmp_path: Path) -> None:
+    file = tmp_path / "issuer.toml"
+    file.write_text(
+        'trust_domain = "example.org"\n[providers.x]\naudience = "a"\nlongest_life = "1h"\njwt_svid_ttl = "5m"\n'
+    )
+    with pytest.raises(Refused, match=r"providers\.x\.jwt_svid_ttl: unknown key") as refused:
+        load(file, IssuerConfig, {})
+    assert (
+        refused.value.hint == "a key after a [table] belongs to that table: write jwt_svid_ttl before the first [table]"
+    )
