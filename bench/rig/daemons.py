@@ -17,7 +17,9 @@ from typing import Self
 READY_SECONDS = 30  # as long as `cognomen dev` tries
 STOP_SECONDS = 15
 COGNOMEN = (sys.executable, "-m", "cognomen")
-_PORTS = range(10_000, 32_768)  # below Linux's ip_local_port_range
+_PORTS = range(
+    10_000, 20_000
+)  # below Linux's ip_local_port_range, and below those of `cognomen dev`, which it takes again later
 _given: set[int] = set()
 
 
